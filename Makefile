@@ -1,0 +1,78 @@
+# Everything a developer does here. On a machine with only Python, make and a network each target sets up what it needs.
+#
+#   make demo                     try the project out          make demo ARGS=--once
+#   make test                     the suite on every database  make test-sqlite PYTEST_ARGS="-k retry"
+#   make test PYTHON=python3.12   with another interpreter (in a new VENV)
+
+PYTHON ?= python3
+VENV ?= .venv
+# Which Django to install, such as "Django~=5.2.0"; the newest by default.
+DJANGO ?= Django
+# Which extra to install for lint and test: `test` is enough for the suite alone.
+EXTRA ?= dev
+ARGS ?=
+PYTEST_ARGS ?=
+
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: help demo test test-sqlite test-postgresql test-mariadb lint bench docs clean
+
+help:  ## show the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+# Stamps: made once, and again whenever setup.cfg changes.
+
+$(VENV)/.package: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e . "$(DJANGO)"
+	@touch $@
+
+$(VENV)/.$(EXTRA): $(VENV)/.package
+	$(PIP) -e ".[$(EXTRA)]" "$(DJANGO)"
+	@touch $@
+
+# mysqlclient is built from source, which not every machine can; then all but the suite on MariaDB still runs.
+$(VENV)/.mariadb: $(VENV)/.$(EXTRA)
+	$(PIP) -e ".[mariadb]" "$(DJANGO)" >$(VENV)/mariadb.log 2>&1 && touch $@ || \
+	    echo "mysqlclient could not be built (see $(VENV)/mariadb.log): it needs a C compiler and MariaDB's client headers."
+
+demo: $(VENV)/.package  ## run the example project: worker, beat and site
+	$(BIN)/python -m example_project.demo $(ARGS)
+
+test: test-sqlite test-postgresql test-mariadb  ## run the suite on SQLite, PostgreSQL and MariaDB
+
+test-sqlite: $(VENV)/.$(EXTRA)  ## run the suite on SQLite
+	TEST_DATABASE=sqlite $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# A missing server is said and passed over, but not in CI.
+define test-on-server
+	@if $(BIN)/python -m tests.servers $(1); then \
+	    echo "TEST_DATABASE=$(1) $(BIN)/python -m pytest $(PYTEST_ARGS)"; \
+	    TEST_DATABASE=$(1) $(BIN)/python -m pytest $(PYTEST_ARGS); \
+	else \
+	    echo "The suite was NOT run on $(1)."; test "$$CI" != true; \
+	fi
+endef
+
+test-postgresql: $(VENV)/.$(EXTRA)  ## run the suite on a PostgreSQL of its own
+	$(call test-on-server,postgresql)
+
+test-mariadb: $(VENV)/.mariadb  ## run the suite on a MariaDB of its own
+	$(call test-on-server,mariadb)
+
+lint: $(VENV)/.$(EXTRA)  ## check style, types, sizes and imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python tools/budgets.py
+
+bench: $(VENV)/.$(EXTRA)  ## measure throughput and latency
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(VENV)/.$(EXTRA)  ## build the documentation
+	$(BIN)/sphinx-build -W -b html docs docs/_build
+
+clean:  ## remove all that these targets made
+	rm -rf $(VENV) .venv-* docs/_build build dist .mypy_cache .pytest_cache .ruff_cache .tox *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

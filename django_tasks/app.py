@@ -1,0 +1,220 @@
+"""The app: settings, tasks, and the one broker and result backend that the settings name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any, TypeVar
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from django_tasks import current, eager, producer, standalone
+from django_tasks.backends.base import ResultBackend
+from django_tasks.brokers.base import Broker
+from django_tasks.canvas import Signature
+from django_tasks.conf import BACKEND_SCHEMES, BROKER_SCHEMES, Settings, find_scheme
+from django_tasks.control import Control
+from django_tasks.decorators import make_task
+from django_tasks.registry import TaskRegistry, tasks
+from django_tasks.result import AsyncResult
+from django_tasks.routing import Router, resolve_annotations
+from django_tasks.serialization import content_types
+from django_tasks.task import Task
+
+T = TypeVar("T")
+
+
+class App:
+    """Celery's ``Celery``: wiring between settings, tasks, broker and result backend.
+
+    Most Django projects need none: the default app is made from their settings. A script without Django settings gets
+    minimal ones, with a SQLite file in the working directory.
+
+    Args:
+        main: the name, which stands for ``__main__`` in task names.
+        broker: ``BROKER_URL``.
+        backend: ``RESULT_BACKEND``.
+        include: modules to import when the app starts.
+        set_as_current: shared tasks use this app.
+        task_cls: base class of its tasks.
+        config_source: as for ``config_from_object``.
+        settings: any further settings.
+    """
+
+    def __init__(
+        self,
+        main: str | None = None,
+        *,
+        broker: str | None = None,
+        backend: str | None = None,
+        include: Iterable[str] = (),
+        set_as_current: bool = True,
+        task_cls: type[Task[Any, Any]] | None = None,
+        config_source: Any = None,
+        **settings: Any,
+    ) -> None:
+        if standalone.is_needed():
+            standalone.configure()
+        self.main = main
+        self.task_cls = task_cls
+        self.conf = Settings(**settings)
+        self.conf.update({k: v for k, v in (("broker_url", broker), ("result_backend", backend)) if v is not None})
+        if config_source is not None:
+            self.config_from_object(config_source)
+        self.control = Control(self)
+        self._modules = list(include)
+        self._made: dict[str, tuple[Any, Any]] = {}
+        if set_as_current:
+            current.set_current_app(self)
+
+    # -- settings and tasks
+
+    def config_from_object(self, source: Any, namespace: str | None = None) -> None:
+        """Read settings from a module, an object or a dict.
+
+        Args:
+            source: the object, or its dotted path; ``"django.conf:settings"`` for Django's settings.
+            namespace: prefix of the names, such as ``"CELERY"``.
+        """
+        self.conf.from_object(source, namespace)
+
+    def autodiscover_tasks(self, packages: Iterable[str] | None = None, related_name: str = "tasks") -> None:
+        """Import ``<package>.tasks`` of these packages when the app starts.
+
+        Without packages there is nothing to do: the tasks of all installed apps are imported by Django's start.
+        """
+        for package in packages or ():
+            if find_spec(f"{package}.{related_name}") is not None:
+                self._modules.append(f"{package}.{related_name}")
+
+    def start(self) -> None:
+        """Import the app's modules and apply ``TASK_ANNOTATIONS`` (Django's start and the worker call it)."""
+        for module in (*self._modules, *self.conf.imports, *self.conf.include):
+            importlib.import_module(module)
+        for task in tasks.values():
+            attributes = {**self.router.route_attributes(task.name),
+                          **resolve_annotations(self.conf.task_annotations, task.name, task)}  # fmt: skip
+            for key, value in attributes.items():
+                setattr(type(task), key, value)
+
+    @property
+    def tasks(self) -> TaskRegistry:
+        """All tasks of this process by name."""
+        return tasks
+
+    def task(self, function: Any = None, /, **options: Any) -> Any:
+        """Make a task of a function, as ``shared_task`` does, for this app only."""
+        return make_task(self, function, options)
+
+    def register_task(self, task: Any) -> Any:
+        """Register an instance of a task class, or the class; return the instance."""
+        task = task() if isinstance(task, type) else task
+        if not task.name:
+            type(task).name = f"{type(task).__module__}.{type(task).__qualname__}"
+        task._app = self
+        return tasks.register(task)
+
+    # -- what the settings name
+
+    @property
+    def broker(self) -> Broker:
+        """The broker that ``BROKER_URL`` names."""
+        broker: Broker = self._make("broker", self.conf.broker_url, self._make_broker)
+        return broker
+
+    def _make_broker(self, url: str) -> Broker:
+        conf = self.conf
+        broker: Broker = _load("BROKER_URL", url, BROKER_SCHEMES)(
+            url,
+            accept=content_types(conf.accept_content),
+            max_size=conf.task_max_message_size,
+            lease=conf.worker_lease,
+            options=conf.broker_transport_options,
+        )
+        return broker
+
+    @property
+    def backend(self) -> ResultBackend:
+        """The result backend that ``RESULT_BACKEND`` names."""
+        backend: ResultBackend = self._make("backend", self.conf.result_backend, self._make_backend)
+        return backend
+
+    def _make_backend(self, url: str) -> ResultBackend:
+        conf = self.conf
+        accept = conf.result_accept_content or conf.accept_content
+        backend: ResultBackend = _load("RESULT_BACKEND", url, BACKEND_SCHEMES)(
+            url,
+            serializer=conf.result_serializer,
+            accept=content_types([*accept, conf.result_serializer]),
+            expires=conf.result_expires or None,
+        )
+        return backend
+
+    @property
+    def router(self) -> Router:
+        """The router of ``TASK_ROUTES`` and ``TASK_QUEUES``."""
+        conf = self.conf
+        key = (id(conf.task_routes), id(conf.task_queues), conf.task_default_queue, conf.task_create_missing_queues)
+        return self._make("router", key, lambda _: self._make_router())
+
+    def _make_router(self) -> Router:
+        conf = self.conf
+        return Router(conf.task_routes, conf.task_queues, conf.task_default_queue, conf.task_create_missing_queues)
+
+    def _make(self, what: str, key: Any, make: Callable[[Any], T]) -> T:
+        """Make a part at its first use, and again when the settings that it was made from have changed."""
+        made = self._made.get(what)
+        if made is None or made[0] != key:
+            made = self._made[what] = (key, make(key))
+        part: T = made[1]
+        return part
+
+    @property
+    def uses_database(self) -> bool:
+        """Whether Django has a database, so that there can be transactions to wait for."""
+        return bool(settings.DATABASES) and settings.DATABASES["default"].get("ENGINE") != _NO_ENGINE
+
+    def close(self) -> None:
+        """Drop this process's connections to the broker and the result backend; they are made again when needed."""
+        for name in ("broker", "backend"):
+            if name in self._made:
+                self._made[name][1].close()
+
+    # -- calls
+
+    def send_task(
+        self, name: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> AsyncResult[Any]:
+        """Call a task by name, which this process need not know; ``options`` are those of ``apply_async``."""
+        message = producer.build_message(self, name, args, kwargs, options, tasks.get(name))
+        producer.publish(self, [message], options)
+        return self.AsyncResult(message.id)
+
+    def run_eagerly(self, task: Any, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
+        """Run a task here and now (``Task.apply``)."""
+        return eager.run(self, task, args, kwargs, options)
+
+    def AsyncResult(self, task_id: str) -> AsyncResult[Any]:
+        """Return the result of a task id."""
+        return AsyncResult(task_id, self)
+
+    def signature(
+        self, task: Any, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Signature:
+        """Return a signature that this app sends."""
+        return Signature(task, args, kwargs, app=self, **options)
+
+    def __repr__(self) -> str:
+        return f"<App {self.main or 'default'}>"
+
+
+_NO_ENGINE = "django.db.backends.dummy"
+
+
+def _load(setting: str, url: str, schemes: Any) -> Any:
+    return import_string(find_scheme(setting, url, schemes).path)
+
+
+current.set_default_factory(lambda: App(set_as_current=False))

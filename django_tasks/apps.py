@@ -1,0 +1,28 @@
+"""The Django app: tasks of all installed apps are imported when Django starts."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from django.apps import AppConfig, apps
+from django.utils.module_loading import module_has_submodule
+
+from django_tasks import checks
+from django_tasks.app import App as _App  # noqa: F401 - says how the default app is made
+from django_tasks.current import get_current_app
+
+
+class DjangoTasksConfig(AppConfig):
+    """Django's view of this package."""
+
+    name = "django_tasks"
+    verbose_name = "Tasks"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Import every ``tasks`` module; an error in one of them is the project's to see, with its traceback."""
+        checks.register_checks(lambda: get_current_app().conf)
+        for config in apps.get_app_configs():
+            if config.name != self.name and module_has_submodule(config.module, "tasks"):
+                import_module(f"{config.name}.tasks")
+        get_current_app().start()

@@ -1,0 +1,1 @@
+"""Result backends remember what became of a task, by its id."""

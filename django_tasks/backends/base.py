@@ -1,0 +1,139 @@
+"""What a result backend is: three methods to write, and defaults for the rest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django_tasks import serialization, states
+from django_tasks.errors import exception_from_dict, exception_to_dict
+from django_tasks.exceptions import TimeoutError
+from django_tasks.outcome import TaskMeta
+from django_tasks.serialization import Encoded
+
+if TYPE_CHECKING:
+    from django_tasks.outcome import Outcome
+
+#: Seconds between two looks at a result that is waited for: the first, and the longest.
+FIRST_LOOK, LONGEST_LOOK = 0.005, 0.25
+
+
+class ResultBackend:
+    """Base of all result backends.
+
+    Args:
+        url: the whole backend URL.
+        serializer: how values are written.
+        accept: content types that may be decoded.
+        expires: seconds for which an ended task's result is kept; None for ever.
+    """
+
+    #: Whether a worker that lost its lease cannot overwrite what was stored since.
+    supports_fencing: ClassVar[bool] = False
+    #: Whether anything is stored at all.
+    stores: ClassVar[bool] = True
+
+    def __init__(
+        self, url: str, *, serializer: str = "json", accept: frozenset[str], expires: float | None = 86400.0
+    ) -> None:
+        self.url = url
+        self.serializer = serializer
+        self.accept = accept
+        self.expires = expires
+
+    # -- required
+
+    def store(self, metas: Sequence[TaskMeta]) -> list[TaskMeta]:
+        """Store each unless its task has ended; return what holds now: it, or the earlier end, in the same order."""
+        raise NotImplementedError
+
+    def get(self, task_ids: Sequence[str]) -> dict[str, TaskMeta]:
+        """Return what is known of these ids."""
+        raise NotImplementedError
+
+    def forget(self, task_ids: Sequence[str]) -> None:
+        """Remove what is known of these ids."""
+        raise NotImplementedError
+
+    # -- defaults
+
+    def in_transaction_of(self, alias: str) -> bool:
+        """Whether results are written in the transactions of this database."""
+        return False
+
+    def prune(self, limit: int) -> int:
+        """Remove up to ``limit`` expired results, where they do not expire by themselves; return how many."""
+        return 0
+
+    def check_wait(self) -> None:
+        """Raise if waiting here cannot end."""
+
+    def close(self) -> None:
+        """Drop this process's connections."""
+
+    def wait(self, task_ids: Sequence[str], timeout: float | None, interval: float | None) -> Iterator[TaskMeta]:
+        """Yield the metas of ended tasks as they end.
+
+        Args:
+            timeout: seconds to wait in all; None for ever.
+            interval: seconds between looks; None to begin with short pauses that grow.
+
+        Raises:
+            TimeoutError: not all had ended by then.
+        """
+        self.check_wait()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        missing = dict.fromkeys(task_ids)
+        pause = interval or FIRST_LOOK
+        while True:
+            for meta in self.get(list(missing)).values():
+                if meta.ready:
+                    del missing[meta.task_id]
+                    yield meta
+            if not missing:
+                return
+            if deadline is not None and time.monotonic() + pause > deadline:
+                pause = max(0.0, deadline - time.monotonic())
+                if pause == 0.0:
+                    raise TimeoutError("The operation timed out.")
+            time.sleep(pause)
+            pause = interval or min(max(pause, FIRST_LOOK) * 1.3, LONGEST_LOOK)
+
+    # -- values
+
+    def encode(self, value: Any, state: str) -> Encoded:
+        """Serialise a return value, or the exception of a state that carries one.
+
+        Raises:
+            EncodeError: the serializer cannot write it.
+        """
+        if state in states.EXCEPTION_STATES and isinstance(value, BaseException) and self.serializer != "pickle":
+            value = exception_to_dict(value, self.serializer)
+        return serialization.dumps(value, self.serializer)
+
+    def decode(self, meta: TaskMeta) -> Any:
+        """Return the value or the exception that a meta holds."""
+        if meta.result is None:
+            return None
+        encoded = meta.result
+        value = serialization.loads(encoded.data, encoded.content_type, encoded.content_encoding, self.accept)
+        return exception_from_dict(value) if meta.status in states.EXCEPTION_STATES and value is not None else value
+
+    def settle_winners(self, outcomes: Sequence[Outcome]) -> None:
+        """Store the outcomes' metas, and let each outcome be what holds: an earlier end of the task stays."""
+        storing = [outcome for outcome in outcomes if outcome.meta is not None]
+        winners = self.store([outcome.meta for outcome in storing if outcome.meta]) if storing else []
+        for outcome, winner in zip(storing, winners, strict=True):
+            if winner is not outcome.meta:
+                outcome.meta = winner
+                outcome.state = winner.status
+                outcome.value = self.decode(winner)
+                outcome.traceback = winner.traceback
+                outcome.next_run = None
+
+
+def utc_now(seconds: float) -> datetime:
+    """Return seconds since the epoch as an aware instant in UTC."""
+    return datetime.fromtimestamp(seconds, timezone.utc)

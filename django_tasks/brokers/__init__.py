@@ -1,0 +1,1 @@
+"""Brokers carry messages from producer to worker and remember who holds which."""

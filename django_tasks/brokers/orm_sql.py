@@ -1,0 +1,100 @@
+"""The statements of the ORM broker. Layout version 1: table ``django_tasks_message`` (``models.QueuedMessage``).
+
+``status``: 0 ready, 1 ready but to be reserved alone, 2 delayed until ``due_at``, 3 reserved by ``worker`` under
+``lease`` since ``reserved_at``, 4 dead letter. Order within a queue: ``ranking`` (the negated priority), then ``id``.
+A reserve looks at one queue and one status, so that the index (status, queue, ranking, id) gives rows in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+TABLE = "django_tasks_message"
+COLUMNS = ("task_id", "task", "queue", "status", "ranking", "sent_at", "due_at", "deaths", "refusals",
+           "alone", "redelivered", "admitted", "reason", "payload")  # fmt: skip
+#: What a reserve reads, in this order.
+RESERVED_COLUMNS = "id, queue, deaths, refusals, alone, redelivered, admitted, ranking, payload"
+
+
+def marks(values: Sequence[object]) -> str:
+    """Return placeholders for a list of values."""
+    return "(" + ",".join(["%s"] * len(values)) + ")"
+
+
+def insert(rows: int) -> str:
+    """Insert that many messages; parameters in the order of ``COLUMNS``."""
+    row = marks(COLUMNS)
+    return f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) VALUES {','.join([row] * rows)}"
+
+
+def insert_and_notify(rows: int) -> str:
+    """As ``insert``, and wake listening workers when the transaction commits (PostgreSQL), in one round trip."""
+    return f"WITH sent AS ({insert(rows)}) SELECT pg_notify('{CHANNEL}', '')"
+
+
+CHANNEL = "django_tasks"
+NOTIFY = f"SELECT pg_notify('{CHANNEL}', '')"
+LISTEN = f"LISTEN {CHANNEL}"
+
+#: Parameters: status, queue, limit.
+_CANDIDATES = f"SELECT id FROM {TABLE} WHERE status = %s AND queue = %s ORDER BY ranking, id LIMIT %s"
+_MARK = f"UPDATE {TABLE} SET status = 3, worker = %s, lease = %s, reserved_at = %s WHERE"
+
+#: Claim in one statement. Parameters: worker, lease, now, status, queue, limit.
+CLAIM = {
+    # The array keeps PostgreSQL from running the locking subquery more than once, which would exceed the limit.
+    "postgresql": f"{_MARK} id = ANY(ARRAY({_CANDIDATES} FOR UPDATE SKIP LOCKED)) RETURNING {RESERVED_COLUMNS}",
+    "sqlite": f"{_MARK} id IN ({_CANDIDATES}) RETURNING {RESERVED_COLUMNS}",
+}
+#: Claim in two statements, for databases whose UPDATE returns nothing. Parameters: status, queue, limit.
+SELECT_FOR_CLAIM = (
+    f"SELECT {RESERVED_COLUMNS} FROM {TABLE} WHERE status = %s AND queue = %s "
+    "ORDER BY ranking, id LIMIT %s FOR UPDATE SKIP LOCKED"
+)
+
+
+def mark_claimed(ids: Sequence[int]) -> str:
+    """Mark selected rows. Parameters: worker, lease, now, ids."""
+    return f"{_MARK} id IN {marks(ids)}"
+
+
+#: Whether a queue has something, read without a lock. Parameters: status, queue.
+ANY_READY = f"SELECT 1 FROM {TABLE} WHERE status = %s AND queue = %s LIMIT 1"
+
+
+def acknowledge(ids: Sequence[int], leases: Sequence[int]) -> str:
+    """Delete what ended. Parameters: ids, leases."""
+    return f"DELETE FROM {TABLE} WHERE id IN {marks(ids)} AND lease IN {marks(leases)}"
+
+
+def give_back(ids: Sequence[int], leases: Sequence[int]) -> str:
+    """Release rows. Parameters: status, due_at, deaths, refusals, alone, redelivered, admitted, ids, leases."""
+    return (
+        f"UPDATE {TABLE} SET status = %s, due_at = %s, deaths = %s, refusals = %s, "
+        f"alone = %s, redelivered = %s, admitted = %s, worker = NULL, lease = NULL, reserved_at = NULL "
+        f"WHERE id IN {marks(ids)} AND lease IN {marks(leases)}"
+    )
+
+
+#: Parameters: reason, id, lease.
+BURY = f"UPDATE {TABLE} SET status = 4, reason = %s, worker = NULL, lease = NULL WHERE id = %s AND lease = %s"
+
+#: Lock rows before a fenced change. Parameters: ids.
+HELD = f"SELECT id, lease FROM {TABLE} WHERE status = 3 AND id IN "
+
+#: Whether a delayed message is due. Parameters: now.
+ANY_DUE = f"SELECT 1 FROM {TABLE} WHERE status = 2 AND due_at <= %s LIMIT 1"
+#: Bring due messages to their queue, a thousand at a time. Parameters: now.
+_DUE = f"SELECT id FROM {TABLE} WHERE status = 2 AND due_at <= %s ORDER BY due_at LIMIT 1000"
+_READY = f"UPDATE {TABLE} SET status = CASE WHEN alone THEN 1 ELSE 0 END WHERE id"
+PROMOTE = {
+    "postgresql": f"{_READY} = ANY(ARRAY({_DUE} FOR UPDATE SKIP LOCKED))",
+    "sqlite": f"{_READY} IN ({_DUE})",
+    "mysql": f"{_READY} IN (SELECT id FROM ({_DUE}) due)",
+}
+
+#: The server's clock in seconds since the epoch; SQLite has no other clock than this machine's.
+CLOCK = {
+    "postgresql": "SELECT EXTRACT(EPOCH FROM clock_timestamp())::float8",
+    "mysql": "SELECT UNIX_TIMESTAMP(SYSDATE(6))",
+}

@@ -1,0 +1,149 @@
+"""The table of messages: what the ORM broker does to its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from django_tasks.brokers import orm_sql as sql
+from django_tasks.brokers.base import Settlement, Verb
+from django_tasks.databases import Database
+from django_tasks.exceptions import LeaseLost
+from django_tasks.message import Message, encode_envelope
+from django_tasks.models import QueuedMessage
+
+READY, ALONE, DELAYED = QueuedMessage.READY, QueuedMessage.ALONE, QueuedMessage.DELAYED
+#: Rows and bytes of one INSERT: below every database's limit of parameters and MariaDB's usual packet size.
+CHUNK_ROWS, CHUNK_BYTES = 500, 4 * 1024 * 1024
+
+Row = Sequence[Any]
+
+
+class MessageTable:
+    """Statements on ``django_tasks_message``; each is one short transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def insert(self, rows: Sequence[Row]) -> None:
+        """Insert rows (values in the order of ``orm_sql.COLUMNS``), all or none."""
+        build = sql.insert_and_notify if self.database.connection.vendor == "postgresql" else sql.insert
+        chunks = list(_chunks(rows))
+        if len(chunks) == 1:
+            self._insert_chunk(build(len(rows)), rows)
+            return
+        with self.database.atomic():
+            for chunk in chunks:
+                self._insert_chunk(build(len(chunk)), chunk)
+
+    def _insert_chunk(self, statement: str, rows: Sequence[Row]) -> None:
+        self.database.query(statement, [value for row in rows for value in row])
+
+    def claim(self, status: int, queue: str, limit: int, worker: str, lease: int, now: float) -> list[Row]:
+        """Reserve up to ``limit`` rows; return ``orm_sql.RESERVED_COLUMNS`` in order of urgency and age."""
+        vendor = self.database.connection.vendor
+        if vendor == "sqlite" and not self.database.query(sql.ANY_READY, [status, queue]):
+            return []  # an UPDATE would take the one write lock even to find nothing
+        if vendor in sql.CLAIM:
+            rows = self.database.query(sql.CLAIM[vendor], [worker, lease, now, status, queue, limit])
+            rows.sort(key=lambda row: (row[7], row[0]))
+            return rows
+        with self.database.atomic():
+            rows = self.database.query(sql.SELECT_FOR_CLAIM, [status, queue, limit])
+            self.mark([row[0] for row in rows], worker, lease, now)
+        return rows
+
+    def mark(self, ids: Sequence[int], worker: str, lease: int, now: float) -> None:
+        """Reserve locked rows."""
+        if ids:
+            self.database.change(sql.mark_claimed(ids), [worker, lease, now, *ids])
+
+    def promote(self, now: float) -> None:
+        """Make delayed rows ready whose time has come."""
+        if self.database.query(sql.ANY_DUE, [now]):
+            self.database.change(sql.PROMOTE[self.database.connection.vendor], [now])
+            self._notify()
+
+    def _notify(self) -> None:
+        """Wake idle workers where the database can."""
+        if self.database.connection.vendor == "postgresql":
+            self.database.query(sql.NOTIFY)
+
+    def settle(self, settlements: Sequence[Settlement], now: float) -> None:
+        """Settle all of them, or change nothing.
+
+        Raises:
+            LeaseLost: one of them is no longer its worker's.
+        """
+        if not settlements:
+            return
+        with self.database.atomic():
+            done = self._acknowledge([s for s in settlements if s.verb is Verb.ACK])
+            for values, group in _grouped_returns(settlements, now):
+                ids, leases = _ids_and_leases(group)
+                done += self.database.change(sql.give_back(ids, leases), [*values, *ids, *leases])
+                self._notify()
+            for dead in (s for s in settlements if s.verb is Verb.DEAD):
+                done += self.database.change(sql.BURY, [dead.reason, dead.delivery.handle, dead.delivery.lease])
+            if done != len(settlements):
+                raise LeaseLost(f"{len(settlements) - done} of {len(settlements)} messages were taken over by others")
+
+    def _acknowledge(self, settlements: Sequence[Settlement]) -> int:
+        if not settlements:
+            return 0
+        ids, leases = _ids_and_leases(settlements)
+        return self.database.change(sql.acknowledge(ids, leases), [*ids, *leases])
+
+    def held(self, settlements: Sequence[Settlement]) -> list[Settlement]:
+        """Return those whose lease holds; inside a transaction their rows stay locked until its end."""
+        ids = sorted(s.delivery.handle for s in settlements)
+        if not ids:
+            return []
+        rows = self.database.query(f"{sql.HELD}{sql.marks(ids)}{self.database.locking_clause}", ids)
+        held = {(pk, lease) for pk, lease in rows}
+        return [s for s in settlements if (s.delivery.handle, s.delivery.lease) in held]
+
+
+def row_of(message: Message, now: float, max_size: int | None) -> Row:
+    """Return the values of ``orm_sql.COLUMNS`` for a new message."""
+    due = message.eta.timestamp() if message.eta else 0.0
+    status, due_at = (DELAYED, due) if due > now else (READY, None)
+    payload = encode_envelope(message, base64=False, max_size=max_size)
+    return (message.id, message.task, message.queue, status, -(message.priority or 0), now, due_at, 0, 0,
+            False, False, False, "", payload)  # fmt: skip
+
+
+def _chunks(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    chunk: list[Row] = []
+    size = 0
+    for row in rows:
+        if chunk and (len(chunk) == CHUNK_ROWS or size + len(row[-1]) > CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(row)
+        size += len(row[-1])
+    if chunk:
+        yield chunk
+
+
+def _ids_and_leases(settlements: Sequence[Settlement]) -> tuple[list[int], list[int]]:
+    return sorted(s.delivery.handle for s in settlements), sorted({s.delivery.lease for s in settlements})
+
+
+def _grouped_returns(settlements: Sequence[Settlement], now: float) -> Iterable[tuple[Row, list[Settlement]]]:
+    """Group what goes back by the values its rows get, so that a batch takes few statements."""
+    groups: dict[tuple[Any, ...], list[Settlement]] = {}
+    for s in settlements:
+        if s.verb is Verb.RETURN:
+            groups.setdefault(_returned_values(s, now), []).append(s)
+    return groups.items()
+
+
+def _returned_values(s: Settlement, now: float) -> tuple[Any, ...]:
+    delivery = s.delivery
+    alone = delivery.alone or s.died
+    status = DELAYED if s.delay > 0 else ALONE if alone else READY
+    due = round(now + s.delay, 3) if s.delay > 0 else None
+    deaths = delivery.deaths + (1 if s.died and delivery.alone else 0)
+    refusals = delivery.refusals + (1 if s.refused else 0)
+    return (status, due, deaths, refusals, alone, delivery.redelivered or s.died, delivery.admitted or s.admitted)

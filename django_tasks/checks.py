@@ -1,0 +1,258 @@
+"""Findings of ``manage.py check``: settings that cannot work, contradict each other, are misspelt, or have no effect.
+
+E001 a value cannot be used          W001 an unknown name with Celery's prefix      I001 Celery heeds it, we do not
+E002 two names, different values     W002 a name that looks misspelt                I002 it needs a beat
+E003 a URL that cannot be used       W003 a cache that other processes cannot see
+E004 an unknown database or cache    W004 SQLite not set up for several processes
+E005 a database in memory            W005 pickle is accepted (``check --deploy``)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import django
+from django.conf import global_settings
+from django.conf import settings as django_settings
+from django.core import mail
+from django.core.cache import caches
+from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
+from django.db import connections
+
+from django_tasks._celery_settings import NEEDS_BEAT, why_without_effect
+from django_tasks.compression import compress
+from django_tasks.conf import (
+    BACKEND_SCHEMES,
+    BROKER_SCHEMES,
+    SETTINGS,
+    ServiceURL,
+    Setting,
+    Settings,
+    django_values,
+    find_scheme,
+    find_setting,
+    masked,
+    parse_url,
+    suggestion,
+)
+from django_tasks.exceptions import ImproperlyConfigured
+from django_tasks.routing import Router, declared_queues, parse_rate_limit
+from django_tasks.serialization import content_types
+
+_SERVICES = {"BROKER_URL": BROKER_SCHEMES, "RESULT_BACKEND": BACKEND_SCHEMES}
+# What only the module that uses a value can tell about it.
+_PROOFS: dict[str, Callable[[Any], object]] = {
+    "ACCEPT_CONTENT": content_types,
+    "RESULT_ACCEPT_CONTENT": lambda names: content_types(names or ()),
+    "RESULT_SERIALIZER": lambda name: content_types([name]),
+    "TASK_SERIALIZER": lambda name: content_types([name]),
+    "TASK_COMPRESSION": lambda name: name and compress(b"", name),
+    "TASK_DEFAULT_RATE_LIMIT": parse_rate_limit,
+    "TASK_QUEUES": declared_queues,
+    "TASK_ROUTES": Router,
+}
+_PREFIXES = ("CELERY_", "CELERYD_", "CELERYBEAT_")
+# Celery's names without a prefix are looked at only where they begin with these: REDIS_HOST is rarely meant for Celery.
+_OUR_WORDS = ("BEAT_", "BROKER_", "RESULT_", "TASK_", "WORKER_")
+_PICKLE = {"pickle", "application/x-python-serialize"}
+_CACHES_IN_ONE_PROCESS = {
+    "django.core.cache.backends.locmem.LocMemCache": "keeps its entries in the memory of one process",
+    "django.core.cache.backends.dummy.DummyCache": "keeps nothing",
+}
+_SQLITE_HINT = (
+    'In DATABASES[{alias!r}] set "OPTIONS": {{"timeout": 20, "transaction_mode": "IMMEDIATE", '
+    '"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"}}.'
+)
+_OLD_DJANGO_SQLITE_HINT = (
+    'In DATABASES[{alias!r}] set "OPTIONS": {{"timeout": 20}}, and switch WAL on, once for the file: '
+    'manage.py shell -c "from django.db import connections; '
+    "connections[{alias!r}].cursor().execute('PRAGMA journal_mode=WAL')\""
+)
+
+
+def register_checks(get_conf: Callable[[], Settings] = Settings) -> None:
+    """Register the checks with Django.
+
+    Args:
+        get_conf: returns the settings to look at, when the checks run; by default those of Django's settings alone.
+    """
+
+    def check_settings(app_configs: object, **_: object) -> list[CheckMessage]:
+        conf = get_conf()
+        return [finding for find in FINDERS for finding in find(conf)]
+
+    def check_deployment(app_configs: object, **_: object) -> list[CheckMessage]:
+        return list(pickle_accepted(get_conf()))
+
+    register(check_settings)
+    register(check_deployment, Tags.security, deploy=True)
+
+
+def wrong_values(conf: Settings) -> Iterator[CheckMessage]:
+    """Find values that a setting does not take (E001)."""
+    for setting in SETTINGS:
+        try:
+            value = conf[setting.name]
+        except ImproperlyConfigured as exc:
+            yield Error(str(exc), id="django_tasks.E001")
+            continue
+        try:
+            _PROOFS.get(setting.name, bool)(value)
+        except ImproperlyConfigured as exc:
+            # Proofs that serve other things too do not name the setting.
+            text = str(exc) if setting.name in str(exc) else f"{setting.name} = {masked(setting.name, value)!r}: {exc}"
+            yield Error(text, id="django_tasks.E001")
+
+
+def names_given_twice(conf: Settings) -> Iterator[CheckMessage]:
+    """Find settings that have different values under different names (E002)."""
+    for setting in SETTINGS:
+        values = django_values(setting)
+        first, *others = [_comparable(setting, value) for value in values.values()] or [None]
+        if any(other != first for other in others):
+            listing = ", ".join(f"{name} = {masked(setting.name, value)!r}" for name, value in values.items())
+            hint = f"Keep one of them, best {next(iter(values))}."
+            yield Error(f"One setting has several values: {listing}.", hint=hint, id="django_tasks.E002")
+
+
+def _comparable(setting: Setting, value: Any) -> Any:
+    try:
+        return setting.kind.read(value)
+    except (ValueError, TypeError):
+        return value
+
+
+def unusable_urls(conf: Settings) -> Iterator[CheckMessage]:
+    """Find URLs that this release does not speak, or whose library is missing (E003)."""
+    for name, schemes in _SERVICES.items():
+        url = _value(conf, name)
+        try:
+            if url is not None:
+                find_scheme(name, url, schemes)
+        except ImproperlyConfigured as exc:
+            yield Error(str(exc), id="django_tasks.E003")
+
+
+def unknown_aliases(conf: Settings) -> Iterator[CheckMessage]:
+    """Find URLs that name a database or a cache that there is not (E004)."""
+    for name, url in _services(conf):
+        places = {"django-db": ("DATABASES", connections), "django-cache": ("CACHES", caches)}
+        setting, known = places.get(url.scheme, ("", None))
+        alias = url.location or "default"
+        if known is not None and alias not in known:
+            text = f"{name} = '{url.scheme}://{alias}', but {setting} has no {alias!r}.{suggestion(alias, known)}"
+            yield Error(text, hint=f"{setting} has {', '.join(known)}.", id="django_tasks.E004")
+
+
+def invisible_results(conf: Settings) -> Iterator[CheckMessage]:
+    """Find a result backend whose results no other process sees (W003)."""
+    for name, url in _services(conf):
+        alias = url.location or "default"
+        if url.scheme == "django-cache" and alias in caches:
+            why = _CACHES_IN_ONE_PROCESS.get(django_settings.CACHES[alias].get("BACKEND"))
+            if why:
+                text = f"{name} uses the cache {alias!r}, which {why}: nobody sees the results that a worker stores."
+                hint = "Use a cache on a server or in the database, or RESULT_BACKEND = 'django-db://'."
+                yield Warning(text, hint=hint, id="django_tasks.W003")
+
+
+def sqlite_pitfalls(conf: Settings) -> Iterator[CheckMessage]:
+    """Find SQLite databases that several processes cannot share (E005), or not well (W004)."""
+    aliases = {url.location or "default" for _, url in _services(conf) if url.scheme == "django-db"}
+    for alias in sorted(aliases.intersection(connections)):
+        if connections[alias].vendor == "sqlite":
+            yield from _sqlite_pitfalls(alias, connections[alias].settings_dict)
+
+
+def _sqlite_pitfalls(alias: str, database: dict[str, Any]) -> Iterator[CheckMessage]:
+    name, options = str(database["NAME"]), database["OPTIONS"]
+    if name == ":memory:" or "mode=memory" in name:
+        # Django's test runner puts databases in memory on purpose; only while it runs is there an outbox.
+        if not hasattr(mail, "outbox"):
+            text = f"The database {alias!r} is in the memory of this process: no worker can see the tasks in it."
+            yield Error(text, hint=f"Give DATABASES[{alias!r}] a file as NAME.", id="django_tasks.E005")
+        return
+    # Before 5.1 Django has no settings for either; projects switch WAL on in their code, so only the file can tell.
+    knows_modes = django.VERSION[:2] >= (5, 1)
+    missing = []
+    init_command = str(options.get("init_command", "")).lower().replace(" ", "")
+    if "journal_mode=wal" not in init_command and not _is_in_wal_mode(name, otherwise=not knows_modes):
+        missing.append("WAL mode")
+    if knows_modes and str(options.get("transaction_mode")).upper() not in ("IMMEDIATE", "EXCLUSIVE"):
+        missing.append("IMMEDIATE transactions")
+    if missing:
+        lacks = " and ".join(missing)
+        text = f"The SQLite database {alias!r} carries tasks without {lacks}: processes that write at the same time "
+        hint = (_SQLITE_HINT if knows_modes else _OLD_DJANGO_SQLITE_HINT).format(alias=alias)
+        yield Warning(f'{text}may fail with "database is locked".', hint=hint, id="django_tasks.W004")
+
+
+def _is_in_wal_mode(path: str, otherwise: bool) -> bool:
+    """Return what the file's header says (bytes 18 and 19, sqlite.org/fileformat2.html); ``otherwise`` without one."""
+    try:
+        with open(path, "rb") as file:
+            header = file.read(20)
+    except OSError:
+        return otherwise
+    return header[18:] == b"\x02\x02" if header else otherwise
+
+
+def names_of_no_effect(conf: Settings) -> Iterator[CheckMessage]:
+    """Find names that mean nothing here: Celery's (I001, I002), unknown (W001) and misspelt ones (W002)."""
+    for name in conf.without_effect:
+        yield _without_effect(name)
+    for name in filter(str.isupper, dir(django_settings)):
+        if find_setting(name) is not None or hasattr(global_settings, name):
+            continue
+        prefixed = name.startswith(_PREFIXES)
+        if why_without_effect(name) and (prefixed or name.startswith(_OUR_WORDS)):
+            yield _without_effect(name)
+        elif prefixed:
+            text = f"{name} is a setting neither of django_tasks nor of Celery.{suggestion(name)}"
+            hint = "Correct or remove it; if another app reads it, put django_tasks.W001 into SILENCED_SYSTEM_CHECKS."
+            yield Warning(text, hint=hint, id="django_tasks.W001")
+        elif meant := suggestion(name, [setting.name for setting in SETTINGS if setting.bare], cutoff=0.9):
+            hint = "Correct it; if another app reads it, put django_tasks.W002 into SILENCED_SYSTEM_CHECKS."
+            yield Warning(f"Nothing in django_tasks reads {name}.{meant}", hint=hint, id="django_tasks.W002")
+
+
+def _without_effect(name: str) -> CheckMessage:
+    reason = why_without_effect(name)
+    return Info(f"{name}: {reason}.", id="django_tasks.I002" if reason == NEEDS_BEAT else "django_tasks.I001")
+
+
+def pickle_accepted(conf: Settings) -> Iterator[CheckMessage]:
+    """Find that pickle is accepted (W005)."""
+    for name in ("ACCEPT_CONTENT", "RESULT_ACCEPT_CONTENT"):
+        if _PICKLE.intersection(_value(conf, name) or ()):
+            text = f"{name} allows pickle: who can write to the broker or the result backend can run code in workers."
+            hint = "Send JSON, and take pickle out once no old message is left."
+            yield Warning(text, hint=hint, id="django_tasks.W005")
+
+
+def _services(conf: Settings) -> Iterator[tuple[str, ServiceURL]]:
+    """Yield the broker's and the backend's URL where its scheme is known."""
+    for name, schemes in _SERVICES.items():
+        url = parse_url(_value(conf, name) or "")
+        if url.scheme in schemes:
+            yield name, url
+
+
+def _value(conf: Settings, name: str) -> Any:
+    """Return a setting's value; None where E001 has reported it already."""
+    try:
+        return conf[name]
+    except ImproperlyConfigured:
+        return None
+
+
+FINDERS: tuple[Callable[[Settings], Iterator[CheckMessage]], ...] = (
+    wrong_values,
+    names_given_twice,
+    unusable_urls,
+    unknown_aliases,
+    sqlite_pitfalls,
+    invisible_results,
+    names_of_no_effect,
+)

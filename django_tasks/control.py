@@ -1,0 +1,123 @@
+"""Remote control: what can be said to tasks that wait or run, and to workers."""
+
+from __future__ import annotations
+
+import signal as signals_module
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from django_tasks import states
+from django_tasks.backends.base import utc_now
+from django_tasks.brokers.base import new_lease
+from django_tasks.exceptions import ImproperlyConfigured, TaskRevokedError
+from django_tasks.finish import failure, finish
+from django_tasks.outcome import TaskMeta
+
+if TYPE_CHECKING:
+    from django_tasks.app import App
+    from django_tasks.brokers.base import Control as BrokerControl
+
+#: Orders that workers understand.
+TERMINATE, PAUSE, RESUME, RESIZE, SHUTDOWN = "terminate", "pause", "resume", "resize", "shutdown"
+
+
+class Control:
+    """Celery's ``app.control``.
+
+    Args:
+        app: the app whose broker carries the orders.
+    """
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    def revoke(self, task_id: str | Sequence[str], terminate: bool = False, signal: str | int | None = None) -> None:
+        """Cancel tasks by id: those that wait end as REVOKED at once; those that run go on, unless ``terminate``.
+
+        A task that runs keeps the state REVOKED whatever it returns, and is not retried.
+
+        Args:
+            terminate: also stop the process that runs it.
+            signal: by which signal (name or number); SIGTERM by default.
+        """
+        task_ids = [task_id] if isinstance(task_id, str) else list(task_id)
+        if terminate:
+            self._order(TERMINATE, "", ids=task_ids, signal=signal_number(signal))
+        control = self._broker_control()
+        deliveries = control.take(task_ids, new_lease())
+        error = TaskRevokedError("revoked")
+        finish(self.app, [failure(self.app, each, error, state=states.REVOKED) for each in deliveries])
+        waiting = {delivery.message.id for delivery in deliveries}
+        self._mark_revoked([each for each in task_ids if each not in waiting], error)
+
+    def _mark_revoked(self, task_ids: list[str], error: Exception) -> None:
+        """Store REVOKED for what no queue holds; where the task has ended, that stays."""
+        backend = self.app.backend
+        if not (task_ids and backend.stores):
+            return
+        known = backend.get(task_ids)
+        metas = []
+        for task_id in task_ids:
+            meta = known.get(task_id) or TaskMeta(task_id, states.REVOKED)
+            if not meta.ready or task_id not in known:
+                meta.status, meta.result = states.REVOKED, backend.encode(error, states.REVOKED)
+                meta.date_done = utc_now(self.app.broker.now())
+                metas.append(meta)
+        backend.store(metas)
+
+    def terminate(self, task_id: str | Sequence[str], signal: str | int | None = None) -> None:
+        """Cancel tasks, and stop the processes that run them."""
+        self.revoke(task_id, terminate=True, signal=signal)
+
+    def pause(self, destination: Sequence[str] = ()) -> None:
+        """Let workers finish what they run and reserve nothing more, until ``resume``.
+
+        Args:
+            destination: node names (``name@host``); all workers by default.
+        """
+        self._to(destination, PAUSE)
+
+    def resume(self, destination: Sequence[str] = ()) -> None:
+        """Let paused workers go on."""
+        self._to(destination, RESUME)
+
+    def pool_grow(self, n: int = 1, destination: Sequence[str] = ()) -> None:
+        """Add ``n`` worker processes."""
+        self._to(destination, RESIZE, by=n)
+
+    def pool_shrink(self, n: int = 1, destination: Sequence[str] = ()) -> None:
+        """Remove ``n`` worker processes once they have finished what they run; one always stays."""
+        self._to(destination, RESIZE, by=-n)
+
+    def shutdown(self, destination: Sequence[str] = ()) -> None:
+        """Stop workers as SIGTERM does."""
+        self._to(destination, SHUTDOWN)
+
+    def _to(self, destination: Sequence[str], kind: str, **arguments: Any) -> None:
+        for node in destination or ("",):
+            self._order(kind, node, **arguments)
+
+    def _order(self, kind: str, node: str, **arguments: Any) -> None:
+        self._broker_control().give_order(kind, node, arguments)
+
+    def _broker_control(self) -> BrokerControl:
+        control = self.app.broker.control
+        if control is None:
+            raise ImproperlyConfigured(f"Remote control does not work over {self.app.conf.broker_url.split(':')[0]}.")
+        return control
+
+
+def signal_number(signal: str | int | None) -> int:
+    """Return a signal's number by its name (``"SIGKILL"`` or ``"KILL"``) or number; SIGTERM for None.
+
+    Raises:
+        ValueError: there is no such signal.
+    """
+    if signal is None:
+        return int(signals_module.SIGTERM)
+    if isinstance(signal, int):
+        return int(signals_module.Signals(signal))
+    name = signal.upper() if signal.upper().startswith("SIG") else f"SIG{signal.upper()}"
+    if name not in signals_module.Signals.__members__:
+        raise ValueError(f"There is no signal {signal!r}; use a name such as 'SIGTERM' or a number")
+    return int(signals_module.Signals[name])

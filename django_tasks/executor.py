@@ -1,0 +1,214 @@
+"""Running one message: a value that goes through named steps and comes out as an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import random
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from django_tasks import context, hooks, refusal, signals, states
+from django_tasks.backends.base import utc_now
+from django_tasks.brokers.base import Delivery, Settlement, Verb
+from django_tasks.context import Context
+from django_tasks.errors import ExceptionInfo, without_our_frames
+from django_tasks.exceptions import EncodeError, Ignore, Reject, Retry
+from django_tasks.message import Message
+from django_tasks.outcome import Outcome, TaskMeta
+
+if TYPE_CHECKING:
+    from django_tasks.app import App
+
+
+def no_admission(task: Any) -> float:
+    """Admit every task: there is no rate limit."""
+    return 0.0
+
+
+class Executor:
+    """Runs messages for one app.
+
+    Args:
+        hostname: ``name@host`` of the worker.
+        admit: asked before a task with a rate limit; returns the seconds until its turn, 0 for now.
+        guard: makes the context in which a call with limits (hard, soft; seconds) runs.
+        limits: hard and soft limits of tasks that have none of their own.
+        eager: calls come from ``apply()`` in this process.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        hostname: str = "",
+        admit: Callable[[Any], float] = no_admission,
+        guard: Callable[[float | None, float | None], AbstractContextManager[Any]] | None = None,
+        limits: tuple[float | None, float | None] = (None, None),
+        eager: bool = False,
+    ) -> None:
+        self.app = app
+        self.hostname = hostname
+        self.admit = admit
+        self.guard = guard
+        self.limits = limits
+        self.eager = eager
+
+    def run(self, delivery: Delivery) -> Outcome:
+        """Run a delivery, or refuse it; whatever happens, the outcome says what becomes of the message."""
+        task = self.app.tasks.get(delivery.message.task)
+        refused = refusal.refuse(self.app, delivery, task, self.admit)
+        if refused is not None:
+            return refused
+        if not self._option(task, "acks_late") and self.app.broker.settle([Settlement(delivery, Verb.ACK)]):
+            return Outcome(delivery.message, states.IGNORED, "its lease was lost before it began")
+        outcome = self.execute(task, delivery.message)
+        if self._option(task, "acks_late"):
+            outcome.settlement = self._settlement(delivery, outcome)
+        return outcome
+
+    # -- running
+
+    def execute(self, task: Any, message: Message) -> Outcome:
+        """Call the task, its hooks and the signals around it."""
+        request = Context(task, message, hostname=self.hostname, is_eager=self.eager, delivery_info={
+            "exchange": "", "routing_key": message.queue, "priority": message.priority or 0,
+            "redelivered": message.redelivered,
+        })  # fmt: skip
+        token = context.push(request)
+        started = time.perf_counter()
+        began = self.app.broker.now() if not self.eager else time.time()
+        try:
+            self._before(task, message, request)
+            outcome = self._call(task, message, request)
+            outcome.runtime = time.perf_counter() - started
+            self._encode(task, outcome, request, began)
+            hooks.call(task, outcome, request)
+        finally:
+            context.pop(token)
+        return outcome
+
+    def _before(self, task: Any, message: Message, request: Context) -> None:
+        if self._stores(task, message) and self._option(task, "track_started"):
+            info = {"pid": os.getpid(), "hostname": self.hostname}
+            meta = self._meta(message, states.STARTED, request, self.app.broker.now())
+            meta.result, meta.date_done = self.app.backend.encode(info, states.STARTED), None
+            self.app.backend.store([meta])
+        if signals.task_prerun.receivers:
+            signals.task_prerun.send(
+                sender=task, task_id=message.id, task=task, args=message.args, kwargs=message.kwargs
+            )
+
+    def _call(self, task: Any, message: Message, request: Context) -> Outcome:
+        hard, soft = message.timelimit
+        hard = hard or task.time_limit or self.limits[0]
+        soft = soft or task.soft_time_limit or self.limits[1]
+        try:
+            task.before_start(message.id, message.args, message.kwargs)
+            if self.guard is not None and (hard or soft):
+                with self.guard(hard, soft):
+                    value = self._invoke(task, message)
+            else:
+                value = self._invoke(task, message)
+        except BaseException as exc:
+            return self._raised(task, message, request, without_our_frames(exc))
+        if request.next_run is not None:
+            return Outcome(message, states.RETRY, Retry(when=task.default_retry_delay), next_run=request.next_run)
+        return Outcome(message, states.SUCCESS, value)
+
+    def _invoke(self, task: Any, message: Message) -> Any:
+        value = task(*message.args, **message.kwargs)
+        return asyncio.run(_awaited(value)) if inspect.iscoroutine(value) else value
+
+    def _raised(self, task: Any, message: Message, request: Context, exc: BaseException) -> Outcome:
+        """Say what an exception of the task means."""
+        if isinstance(exc, Retry):
+            return self._retried(message, request, exc)
+        if isinstance(exc, Ignore):
+            return Outcome(message, states.IGNORED, exc, follow=False)
+        if isinstance(exc, Reject):
+            return Outcome(message, states.REJECTED, exc, traceback=str(ExceptionInfo(exc)), follow=False)
+        if _retries_by_itself(task, exc):
+            try:
+                task.retry(exc=exc, **_automatic_retry(task, request.retries))
+            except Retry as retry:
+                return self._retried(message, request, retry)
+            except BaseException as final:
+                exc = final
+        return Outcome(message, states.FAILURE, exc, traceback=str(ExceptionInfo(exc)))
+
+    def _retried(self, message: Message, request: Context, retry: Retry) -> Outcome:
+        if request.next_run is None:  # raised by hand, as `raise Retry()`
+            return Outcome(message, states.FAILURE, retry, traceback=str(ExceptionInfo(retry)))
+        return Outcome(message, states.RETRY, retry, traceback=str(ExceptionInfo(retry)), next_run=request.next_run)
+
+    # -- after the run
+
+    def _encode(self, task: Any, outcome: Outcome, request: Context, began: float) -> None:
+        """Serialise what is to be stored; a value that cannot be makes the task fail."""
+        state = states.FAILURE if outcome.state == states.REJECTED else outcome.state
+        if state == states.IGNORED or (outcome.state == states.REJECTED and outcome.value.requeue):
+            return
+        if not self._stores(task, outcome.message, failed=state == states.FAILURE):
+            return
+        value = outcome.value.exc or outcome.value if state == states.RETRY else outcome.value
+        meta = self._meta(outcome.message, state, request, began)
+        try:
+            meta.result = self.app.backend.encode(value, state)
+        except EncodeError as exc:
+            error = EncodeError(f"Task {task.name} returned what cannot be stored: {exc}")
+            outcome.state, outcome.value, outcome.traceback = states.FAILURE, error, str(ExceptionInfo(error))
+            meta.status, meta.result = states.FAILURE, self.app.backend.encode(error, states.FAILURE)
+        meta.traceback = outcome.traceback
+        outcome.meta = meta
+
+    def _meta(self, message: Message, state: str, request: Context, began: float) -> TaskMeta:
+        now = self.app.broker.now() if not self.eager else time.time()
+        return TaskMeta(
+            message.id, state, children=[child.as_tuple() for child in request.children],
+            date_done=utc_now(now) if state in states.READY_STATES else None, date_started=utc_now(began),
+            group_id=message.group, parent_id=message.parent_id, name=message.task, args=message.args,
+            kwargs=message.kwargs, worker=self.hostname, retries=message.retries, queue=message.queue,
+        )  # fmt: skip
+
+    def _settlement(self, delivery: Delivery, outcome: Outcome) -> Settlement:
+        if outcome.state == states.REJECTED:
+            if outcome.value.requeue:
+                return Settlement(delivery, Verb.RETURN)
+            return Settlement(delivery, Verb.DEAD, reason=str(outcome.value.reason or "rejected by the task"))
+        return Settlement(delivery, Verb.ACK)
+
+    def _stores(self, task: Any, message: Message, failed: bool = False) -> bool:
+        if not self.app.backend.stores or (self.eager and not self.app.conf.task_store_eager_result):
+            return False
+        ignored = message.ignore_result
+        if ignored is None:
+            ignored = self._option(task, "ignore_result")
+        return not ignored or (failed and bool(self._option(task, "store_errors_even_if_ignored")))
+
+    def _option(self, task: Any, name: str) -> Any:
+        value = getattr(task, name)
+        return getattr(self.app.conf, f"task_{name}") if value is None else value
+
+
+def _retries_by_itself(task: Any, exc: BaseException) -> bool:
+    wanted, unwanted = tuple(task.autoretry_for), tuple(task.dont_autoretry_for)
+    return bool(wanted) and isinstance(exc, wanted) and not isinstance(exc, unwanted)
+
+
+def _automatic_retry(task: Any, retries: int) -> dict[str, Any]:
+    """Return the arguments of an automatic retry: ``retry_kwargs``, and the delay that the back-off gives."""
+    arguments = dict(task.retry_kwargs)
+    if task.retry_backoff and "countdown" not in arguments:
+        factor = float(task.retry_backoff)
+        delay = min(task.retry_backoff_max, factor * 2**retries)
+        # Full jitter, as in Celery: it keeps tasks that failed together from coming back together.
+        arguments["countdown"] = random.uniform(0, delay) if task.retry_jitter else delay
+    return arguments
+
+
+async def _awaited(coroutine: Any) -> Any:
+    return await coroutine

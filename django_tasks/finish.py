@@ -1,0 +1,117 @@
+"""The one way a task ends: store its outcome, send what follows from it, settle its message.
+
+The worker, the janitor, remote control and whoever else ends a task do it through ``finish``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import uuid
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from django_tasks import producer, states
+from django_tasks.backends.base import utc_now
+from django_tasks.brokers.base import Delivery, Settlement, Verb
+from django_tasks.canvas import Signature
+from django_tasks.context import Context
+from django_tasks.errors import format_traceback
+from django_tasks.message import Message
+from django_tasks.outcome import Outcome, TaskMeta
+
+if TYPE_CHECKING:
+    from django_tasks.app import App
+
+logger = logging.getLogger("django_tasks.worker")
+
+
+def finish(app: App, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """End tasks; a batch in as few round trips as the servers allow.
+
+    Returns:
+        The outcomes that count. What a worker ran without holding its lease any more leaves no trace; where the task
+        had ended before, the outcome becomes the earlier one.
+
+    Raises:
+        OperationalError: a server is away; nothing is lost, the messages are still there.
+    """
+    counted = app.broker.finish(app.backend, outcomes, partial(follow_ups, app))
+    for outcome in counted:
+        if outcome.state == states.FAILURE and outcome.follow and outcome.message.embed:
+            _call_errbacks(app, outcome)
+    return counted
+
+
+def failure(
+    app: App, delivery: Delivery, exc: BaseException, *, verb: Verb = Verb.ACK, state: str = states.FAILURE
+) -> Outcome:
+    """Make the outcome of a delivery that ends without (or after) a run, with an exception as its result."""
+    message = delivery.message
+    meta = None
+    if message.id and message.ignore_result is not True:
+        meta = TaskMeta(
+            message.id, state, app.backend.encode(exc, state), format_traceback(exc) if exc.__traceback__ else None,
+            date_done=utc_now(app.broker.now()), name=message.task, args=message.args, kwargs=message.kwargs,
+            retries=message.retries, queue=message.queue, group_id=message.group, parent_id=message.parent_id,
+        )  # fmt: skip
+    settlement = Settlement(delivery, verb, reason=str(exc) or repr(exc))
+    return Outcome(message, state, exc, meta=meta, settlement=settlement)
+
+
+def follow_ups(app: App, outcome: Outcome) -> list[Message]:
+    """Return the messages that follow from an outcome; their ids come from it, so that twice means the same."""
+    if outcome.next_run is not None:
+        return [outcome.next_run]
+    embed = outcome.message.embed
+    if not embed or not outcome.follow:
+        return []
+    if outcome.state == states.SUCCESS:
+        return [_follow_up(app, outcome, n, each, outcome.value) for n, each in enumerate(embed.get("callbacks") or ())]
+    if outcome.state == states.FAILURE:
+        signatures = enumerate(embed.get("errbacks") or ())
+        failed = outcome.message.id
+        return [_follow_up(app, outcome, n, each, failed) for n, each in signatures if not _runs_inline(app, each)]
+    return []
+
+
+def _follow_up(app: App, outcome: Outcome, number: int, data: dict[str, Any], value: Any) -> Message:
+    cause = outcome.message
+    signature = Signature(data)
+    args = signature.args if signature.immutable else (value, *signature.args)
+    options = {"parent_id": cause.id, "root_id": cause.root_id, **signature.options}
+    options["task_id"] = signature.id or _id_from(cause, f"{outcome.state}/{number}")
+    return producer.build_message(app, signature.task, args, signature.kwargs, options, app.tasks.get(signature.task))
+
+
+def _id_from(cause: Message, what: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{cause.id}/{cause.retries}/{what}"))
+
+
+def _runs_inline(app: App, data: dict[str, Any]) -> bool:
+    """Whether an errback takes (request, exc, traceback) and is called in this process, as Celery does it."""
+    task = app.tasks.get(data["task"])
+    if task is None:
+        return False
+    try:
+        parameters = inspect.signature(task.run).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return len(positional) > 1 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
+
+
+def _call_errbacks(app: App, outcome: Outcome) -> None:
+    """Call the inline errbacks. They run after the failure is stored, at most once, and cannot undo it."""
+    request = Context(app.tasks.get(outcome.message.task), outcome.message)
+    for data in outcome.message.embed["errbacks"] or () if outcome.message.embed else ():
+        if _runs_inline(app, data):
+            signature = Signature(data)
+            args = (
+                signature.args if signature.immutable else (request, outcome.value, outcome.traceback, *signature.args)
+            )
+            try:
+                app.tasks[signature.task].run(*args, **signature.kwargs)
+            except Exception:
+                logger.exception("Errback %s of task %s[%s] raised", signature.task, request.task, request.id)

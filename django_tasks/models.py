@@ -1,0 +1,135 @@
+"""The tables of the ORM broker and the ORM result backend.
+
+Instants that machines compare (due, reserved, seen) are seconds since the epoch on the database server's clock, so that
+no time zone setting changes them; instants that people read are ``DateTimeField``.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class QueuedMessage(models.Model):
+    """One call of a task between ``.delay()`` and its end, or a dead letter.
+
+    A row is READY (or ALONE: ready, but to be reserved by itself because a worker died holding it), DELAYED until
+    ``due_at``, RESERVED by ``worker`` under ``lease``, or DEAD with a ``reason``. When its task has ended it is
+    deleted.
+    """
+
+    READY, ALONE, DELAYED, RESERVED, DEAD = range(5)
+    STATUSES = [
+        (READY, "waiting"),
+        (ALONE, "waiting, to run alone"),
+        (DELAYED, "delayed"),
+        (RESERVED, "reserved"),
+        (DEAD, "dead letter"),
+    ]
+
+    id = models.BigAutoField(primary_key=True)
+    task_id = models.CharField(max_length=255)
+    task = models.CharField(max_length=255)
+    queue = models.CharField(max_length=255)
+    status = models.SmallIntegerField(choices=STATUSES, default=READY)
+    #: The negated priority, so that one ascending index gives the order of reserving on every database.
+    ranking = models.SmallIntegerField(default=0)
+    sent_at = models.FloatField()
+    due_at = models.FloatField(null=True)
+    worker = models.CharField(max_length=255, null=True)
+    lease = models.BigIntegerField(null=True)
+    reserved_at = models.FloatField(null=True)
+    #: How often a worker died while it held this message and no other.
+    deaths = models.SmallIntegerField(default=0)
+    #: How often workers that do not know the task gave it back.
+    refusals = models.SmallIntegerField(default=0)
+    alone = models.BooleanField(default=False)
+    redelivered = models.BooleanField(default=False)
+    #: Whether the rate limit has let it through already.
+    admitted = models.BooleanField(default=False)
+    reason = models.TextField(default="")
+    #: The message in Celery's envelope (JSON), as ``django_tasks.message`` writes it.
+    payload = models.TextField()
+
+    class Meta:
+        db_table = "django_tasks_message"
+        verbose_name = "message"
+        indexes = [
+            models.Index(fields=["status", "queue", "ranking", "id"], name="django_tasks_msg_claim"),
+            models.Index(fields=["status", "due_at"], name="django_tasks_msg_due"),
+            models.Index(fields=["task_id"], name="django_tasks_msg_task_id"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task}[{self.task_id}]"
+
+
+class TaskResult(models.Model):
+    """The last known state of one task id, kept ``RESULT_EXPIRES`` seconds after it ended."""
+
+    id = models.BigAutoField(primary_key=True)
+    task_id = models.CharField(max_length=255, unique=True)
+    status = models.CharField(max_length=50)
+    task_name = models.CharField(max_length=255, default="")
+    args = models.TextField(default="")
+    kwargs = models.TextField(default="")
+    queue = models.CharField(max_length=255, default="")
+    worker = models.CharField(max_length=255, default="")
+    retries = models.IntegerField(default=0)
+    content_type = models.CharField(max_length=128, default="application/json")
+    content_encoding = models.CharField(max_length=64, default="utf-8")
+    #: The return value or the exception, serialised; base64 where the serializer gives bytes.
+    result = models.TextField(null=True)
+    traceback = models.TextField(null=True)
+    #: JSON: children, group, parent.
+    meta = models.TextField(default="{}")
+    date_started = models.DateTimeField(null=True)
+    #: When the row was last written: the end of the task once ``status`` is a ready state.
+    date_done = models.DateTimeField()
+
+    class Meta:
+        db_table = "django_tasks_result"
+        verbose_name = "task result"
+        indexes = [models.Index(fields=["date_done"], name="django_tasks_res_done")]
+
+    def __str__(self) -> str:
+        return f"{self.task_name}[{self.task_id}] {self.status}"
+
+
+class WorkerProcess(models.Model):
+    """One slot of a running worker, alive as long as its heartbeat (``seen_at``) is recent."""
+
+    id = models.BigAutoField(primary_key=True)
+    identity = models.CharField(max_length=255, unique=True)
+    #: ``name@host`` of the worker that this slot belongs to.
+    node = models.CharField(max_length=255)
+    pid = models.IntegerField()
+    queues = models.TextField(default="")
+    started_at = models.FloatField()
+    seen_at = models.FloatField()
+    processed = models.BigIntegerField(default=0)
+
+    class Meta:
+        db_table = "django_tasks_worker"
+        verbose_name = "worker process"
+        verbose_name_plural = "worker processes"
+
+    def __str__(self) -> str:
+        return str(self.identity)
+
+
+class WorkerOrder(models.Model):
+    """Something a worker is told to do, read by its janitor (see ``control.py``)."""
+
+    id = models.BigAutoField(primary_key=True)
+    kind = models.CharField(max_length=32)
+    #: ``name@host``; empty for every worker.
+    node = models.CharField(max_length=255, default="")
+    arguments = models.TextField(default="{}")
+    created_at = models.FloatField()
+
+    class Meta:
+        db_table = "django_tasks_order"
+        verbose_name = "worker order"
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.arguments}"

@@ -1,0 +1,243 @@
+"""From a call to messages on the broker: options, routing, transactions, retries of the publish."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from django.db import DEFAULT_DB_ALIAS, transaction
+
+from django_tasks import signals
+from django_tasks.context import Context, current_request
+from django_tasks.databases import in_user_transaction
+from django_tasks.exceptions import OperationalError
+from django_tasks.message import Message
+
+if TYPE_CHECKING:
+    from django_tasks.app import App
+
+#: ``apply_async`` options that a message carries under the same name.
+_CARRIED = ("group", "group_index", "shadow", "argsrepr", "kwargsrepr", "reply_to", "replaced_task_nesting",
+            "stamped_headers", "stamps")  # fmt: skip
+#: What ``before_task_publish`` receivers may not change through the headers they are given.
+_FIXED_HEADERS = ("id", "task", "root_id", "parent_id", "retries", "eta", "expires", "timelimit", "group")
+
+
+def build_message(
+    app: App,
+    name: str,
+    args: Sequence[Any] | None,
+    kwargs: Mapping[str, Any] | None,
+    options: dict[str, Any],
+    task: Any = None,
+) -> Message:
+    """Make the message of one call.
+
+    Args:
+        options: ``apply_async`` options; those of routes and of the task fill what is not given.
+        task: the local task of that name, if there is one.
+
+    Raises:
+        ValueError: an option has a value that cannot be.
+    """
+    args, kwargs = tuple(args or ()), dict(kwargs or {})
+    options = _complete(app, name, args, kwargs, options, task)
+    parent = current_request()
+    task_id = options.get("task_id") or Message.new_id()
+    conf = app.conf
+    message = Message(
+        task=name,
+        id=task_id,
+        args=args,
+        kwargs=kwargs,
+        queue=options.get("queue") or options.get("routing_key") or conf.task_default_queue,
+        priority=_priority(app, options, parent),
+        eta=_instant(options.get("eta"), options.get("countdown")),
+        expires=_expiry(options.get("expires")),
+        retries=options.get("retries", 0),
+        timelimit=(options.get("time_limit"), options.get("soft_time_limit")),
+        root_id=options.get("root_id") or (parent.root_id or parent.id if parent else None) or task_id,
+        parent_id=options.get("parent_id") or (parent.id if parent else None),
+        ignore_result=options.get("ignore_result"),
+        embed=_embed(options),
+        headers=dict(options.get("headers") or {}),
+        serializer=options.get("serializer") or conf.task_serializer,
+        compression=options.get("compression") or conf.task_compression,
+    )
+    for key in _CARRIED:
+        if options.get(key) is not None:
+            setattr(message, key, options[key])
+    if (group := options.get("group_id")) is not None:
+        message.group = group
+    return message
+
+
+def _complete(
+    app: App, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any], task: Any
+) -> dict[str, Any]:
+    """Fill in what the caller left open: from the task first, then from the route (Celery's order)."""
+    given = (
+        {key: value for key, value in task.message_options().items() if value is not None} if task is not None else {}
+    )
+    given.update((key, value) for key, value in options.items() if value is not None)
+    return app.router.route(name, args, kwargs, given, task)
+
+
+def _embed(options: dict[str, Any]) -> dict[str, Any] | None:
+    link, link_error = options.get("link"), options.get("link_error")
+    chain, chord = options.get("chain"), options.get("chord")
+    if not (link or link_error or chain or chord):
+        return None
+    return {"callbacks": _listed(link), "errbacks": _listed(link_error), "chain": chain or None, "chord": chord}
+
+
+def _listed(value: Any) -> list[Any] | None:
+    if not value:
+        return None
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _priority(app: App, options: dict[str, Any], parent: Any) -> int | None:
+    priority = options.get("priority")
+    if priority is None and parent is not None and app.conf.task_inherit_parent_priority:
+        priority = parent.priority
+    if priority is None:
+        priority = app.conf.task_default_priority
+    if priority is not None and not (isinstance(priority, int) and -32768 < priority <= 32767):
+        raise ValueError(f"priority must be a whole number, usually 0 to 9, not {priority!r}")
+    return priority
+
+
+def _instant(eta: Any, countdown: Any) -> datetime | None:
+    if countdown is not None:
+        if isinstance(countdown, timedelta):
+            countdown = countdown.total_seconds()
+        return datetime.now(timezone.utc) + timedelta(seconds=countdown)
+    if eta is None:
+        return None
+    if not isinstance(eta, datetime):
+        raise ValueError(f"eta must be a datetime, not {eta!r}; for seconds from now use countdown")
+    return eta if eta.tzinfo else eta.replace(tzinfo=timezone.utc)
+
+
+def _expiry(expires: Any) -> datetime | None:
+    if isinstance(expires, timedelta):
+        expires = expires.total_seconds()
+    if isinstance(expires, (int, float)) and not isinstance(expires, bool):
+        return datetime.now(timezone.utc) + timedelta(seconds=expires)
+    if expires is not None and not isinstance(expires, datetime):
+        raise ValueError(f"expires must be seconds or a datetime, not {expires!r}")
+    return _instant(expires, None)
+
+
+def next_run(
+    app: App,
+    request: Context,
+    args: Sequence[Any] | None,
+    kwargs: Mapping[str, Any] | None,
+    countdown: float | None,
+    eta: datetime | None,
+    options: Mapping[str, Any],
+) -> Message:
+    """Make the message of a retry: the same call under the same id, one run later (celery-wire, section 5.5).
+
+    Args:
+        options: of ``apply_async``; what is not given stays as it was.
+    """
+    message = request.message
+    if message is None:
+        raise ValueError(f"Task {request.task}[{request.id}] has no message to send again")
+    changes: dict[str, Any] = {key: options[key] for key in ("queue", "priority", "shadow") if key in options}
+    if "expires" in options:
+        changes["expires"] = _expiry(options["expires"])
+    if "time_limit" in options or "soft_time_limit" in options:
+        hard, soft = message.timelimit
+        changes["timelimit"] = (options.get("time_limit", hard), options.get("soft_time_limit", soft))
+    if args is not None or kwargs is not None:
+        changes.update(argsrepr=None, kwargsrepr=None)
+    return replace(
+        message,
+        args=message.args if args is None else tuple(args),
+        kwargs=message.kwargs if kwargs is None else dict(kwargs),
+        headers={**message.headers, **(options.get("headers") or {})},
+        eta=_instant(eta, countdown),
+        retries=message.retries + 1,
+        parent_id=message.id,
+        redelivered=False,
+        **changes,
+    )
+
+
+def publish(app: App, messages: Sequence[Message], options: Mapping[str, Any]) -> None:
+    """Send messages: at once, or when the transaction that is open commits.
+
+    Args:
+        options: of ``apply_async``: ``on_commit``, ``using``, ``retry``, ``retry_policy``.
+
+    Raises:
+        OperationalError: the broker is away and the retries are used up.
+    """
+    on_commit = options.get("on_commit")
+    if on_commit is None:
+        on_commit = app.conf.task_enqueue_on_commit
+    using = options.get("using") or DEFAULT_DB_ALIAS
+    send = partial(_send, app, list(messages), dict(options))
+    # A broker in the same database writes its row in the transaction itself: it appears with the commit or not at all.
+    if on_commit and app.broker.transaction_alias != using and app.uses_database and in_user_transaction(using):
+        transaction.on_commit(send, using=using)
+    else:
+        send()
+
+
+def _send(app: App, messages: list[Message], options: dict[str, Any]) -> None:
+    if signals.before_task_publish.receivers:
+        for message in messages:
+            _before_publish(message)
+    _with_retries(app, options, lambda: app.broker.send(messages))
+    if signals.after_task_publish.receivers:
+        for message in messages:
+            signals.after_task_publish.send(sender=message.task, **_publish_facts(message))
+
+
+def _with_retries(app: App, options: dict[str, Any], send: Callable[[], None]) -> None:
+    """Try again as the retry policy says, but give up within ``BROKER_CONNECTION_TIMEOUT`` seconds."""
+    retry = options.get("retry")
+    policy = {**app.conf.task_publish_retry_policy, **(options.get("retry_policy") or {})}
+    tries = policy.get("max_retries") if (app.conf.task_publish_retry if retry is None else retry) else 0
+    deadline = time.monotonic() + app.conf.broker_connection_timeout
+    pause = policy.get("interval_start") or 0
+    attempt = 0
+    while True:
+        try:
+            return send()
+        except OperationalError:
+            attempt += 1
+            alias = app.broker.transaction_alias
+            broken = alias is not None and app.uses_database and in_user_transaction(alias)
+            if broken or (tries is not None and attempt > tries) or time.monotonic() + pause > deadline:
+                raise
+        time.sleep(pause)
+        pause = min(pause + (policy.get("interval_step") or 0), policy.get("interval_max") or 0)
+
+
+def _publish_facts(message: Message) -> dict[str, Any]:
+    headers = {key: getattr(message, key) for key in _FIXED_HEADERS}
+    embed = message.embed or dict.fromkeys(("callbacks", "errbacks", "chain", "chord"))
+    return {
+        "body": (message.args, message.kwargs, embed),
+        "headers": {**headers, **message.headers},
+        "exchange": "",
+        "routing_key": message.queue,
+        "properties": {"correlation_id": message.correlation_id or message.id, "priority": message.priority or 0},
+    }
+
+
+def _before_publish(message: Message) -> None:
+    """Tell receivers; custom headers that they add travel with the message, as in Celery."""
+    facts = _publish_facts(message)
+    signals.before_task_publish.send(sender=message.task, declare=[], retry_policy=None, **facts)
+    message.headers = {key: value for key, value in facts["headers"].items() if key not in _FIXED_HEADERS}

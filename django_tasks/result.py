@@ -1,0 +1,276 @@
+"""What became of a call: ``AsyncResult``."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from asgiref.sync import sync_to_async
+
+from django_tasks import context, states
+from django_tasks.current import get_current_app
+from django_tasks.errors import RemoteTraceback
+from django_tasks.exceptions import TimeoutError
+
+if TYPE_CHECKING:
+    from django_tasks.app import App
+    from django_tasks.outcome import TaskMeta
+
+R = TypeVar("R")
+
+#: Seconds between two looks of the awaitable methods: the first, and the longest.
+FIRST_LOOK, LONGEST_LOOK = 0.01, 0.5
+
+
+@contextmanager
+def allow_join_result() -> Iterator[None]:
+    """Allow ``get()`` inside a task: the slot it waits in cannot run what it waits for."""
+    token = context.join_allowed.set(True)
+    try:
+        yield
+    finally:
+        context.join_allowed.reset(token)
+
+
+class AsyncResult(Generic[R]):
+    """The state and result of one task id.
+
+    Args:
+        id: the task id.
+        app: the app whose result backend is asked; the current one by default.
+        parent: the result of the task that this one followed.
+    """
+
+    def __init__(self, id: str, app: App | None = None, parent: AsyncResult[Any] | None = None) -> None:
+        if not id:
+            raise ValueError("AsyncResult needs a task id")
+        self.id = str(id)
+        self._app = app
+        self.parent = parent
+        #: Set when the call was made with ``ignore_result``: there is nothing to wait for.
+        self.ignored = False
+        self._ended: TaskMeta | None = None
+
+    @property
+    def app(self) -> App:
+        """The app that is asked."""
+        return self._app or get_current_app()
+
+    # -- what is known
+
+    def _meta(self) -> TaskMeta | None:
+        """Return what the backend knows; the end of a task does not change, so it is asked for once."""
+        if self._ended is None:
+            meta = self.app.backend.get([self.id]).get(self.id)
+            if meta is None or not meta.ready:
+                return meta
+            self._ended = meta
+        return self._ended
+
+    def _fact(self, name: str) -> Any:
+        meta = self._meta()
+        return getattr(meta, name) if meta is not None else None
+
+    @property
+    def task_id(self) -> str:
+        """The task id."""
+        return self.id
+
+    @property
+    def state(self) -> str:
+        """The state by name; PENDING for an id that nothing is known of."""
+        meta = self._meta()
+        return meta.status if meta is not None else states.PENDING
+
+    status = state
+
+    @property
+    def result(self) -> Any:
+        """The return value, the exception of a failed task, or the ``meta`` of a state of its own; else None."""
+        meta = self._meta()
+        return self.app.backend.decode(meta) if meta is not None else None
+
+    info = result
+
+    traceback = property(lambda self: self._fact("traceback"), doc="The traceback as text, or None.")
+    name = property(lambda self: self._fact("name"), doc="The task's name, once a worker has stored something.")
+    args = property(lambda self: self._fact("args"), doc="Positional arguments of the call.")
+    kwargs = property(lambda self: self._fact("kwargs"), doc="Keyword arguments of the call.")
+    worker = property(lambda self: self._fact("worker"), doc="``name@host`` of the worker that ran it.")
+    retries = property(lambda self: self._fact("retries"), doc="How often it had been retried.")
+    queue = property(lambda self: self._fact("queue"), doc="The queue it came from.")
+
+    @property
+    def date_done(self) -> datetime | None:
+        """When it ended, in UTC."""
+        done: datetime | None = self._fact("date_done")
+        return done
+
+    @property
+    def children(self) -> list[AsyncResult[Any]]:
+        """Results of the calls that the task made."""
+        return [AsyncResult(entry[0][0], self._app, parent=self) for entry in self._fact("children") or []]
+
+    def ready(self) -> bool:
+        """Whether the task has ended."""
+        return self.state in states.READY_STATES
+
+    def successful(self) -> bool:
+        """Whether the task has ended well."""
+        return self.state == states.SUCCESS
+
+    def failed(self) -> bool:
+        """Whether the task has failed."""
+        return self.state == states.FAILURE
+
+    # -- waiting
+
+    def get(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        interval: float | None = None,
+        *,
+        callback: Callable[[str, Any], Any] | None = None,
+        disable_sync_subtasks: bool = True,
+    ) -> R:
+        """Wait until the task has ended, and return its return value.
+
+        Args:
+            timeout: seconds to wait; None for ever.
+            propagate: raise the task's exception; if false, return it.
+            interval: seconds between two looks; None lets the backend choose.
+            callback: called with id and value.
+            disable_sync_subtasks: refuse to wait inside a task; see ``allow_join_result``.
+
+        Raises:
+            TimeoutError: the task had not ended by then.
+            RuntimeError: called inside a task, or inside a transaction that would keep the result from coming.
+        """
+        if self.ignored:
+            return None  # type: ignore[return-value]
+        self._check_wait(disable_sync_subtasks)
+        if self._ended is None:
+            try:
+                self._ended = next(iter(self.app.backend.wait([self.id], timeout, interval)))
+            except TimeoutError:
+                raise TimeoutError(self._late(timeout)) from None
+        return self._value(propagate, callback)
+
+    wait = get
+
+    def _late(self, timeout: float | None) -> str:
+        return (
+            f"Task {self.id} had not ended after {timeout:g} s (state {self.state}). "
+            "Is a worker running for its queue (`manage.py runworker`)?"
+        )
+
+    def _check_wait(self, disable_sync_subtasks: bool) -> None:
+        if disable_sync_subtasks and context.current_request() is not None and not context.join_allowed.get():
+            raise RuntimeError(
+                "Never call result.get() within a task: it waits in a slot that others, maybe the very task it waits "
+                "for, need. Link the tasks instead, or use `with allow_join_result()` if you are sure."
+            )
+        if self.app.broker.unsent(self.id):
+            raise RuntimeError(
+                f"Task {self.id} is sent when the transaction that is open here commits; get() before that would wait "
+                "for ever. Call get() after the block has ended."
+            )
+
+    def _value(self, propagate: bool, callback: Callable[[str, Any], Any] | None = None) -> R:
+        value = self.result
+        if propagate and self.state in states.PROPAGATE_STATES:
+            error = value if isinstance(value, BaseException) else Exception(value)
+            if self.traceback:
+                raise error from RemoteTraceback(self.traceback)
+            raise error
+        if callback is not None:
+            callback(self.id, value)
+        return value  # type: ignore[no-any-return]
+
+    def then(
+        self, callback: Callable[[AsyncResult[R]], Any], on_error: Callable[[AsyncResult[R]], Any] | None = None
+    ) -> AsyncResult[R]:
+        """Call ``callback`` with this result once the task has succeeded, in a thread that waits for it.
+
+        Args:
+            on_error: called instead when the task has failed or was revoked.
+        """
+
+        def wait() -> None:
+            self.get(propagate=False, disable_sync_subtasks=False)
+            chosen = callback if self.successful() else on_error
+            if chosen is not None:
+                chosen(self)
+
+        threading.Thread(target=wait, name=f"then-{self.id}", daemon=True).start()
+        return self
+
+    async def aget(self, timeout: float | None = None, propagate: bool = True) -> R:
+        """As ``get``, for coroutines: nothing blocks while it waits."""
+        if self.ignored:
+            return None  # type: ignore[return-value]
+        await sync_to_async(self._check_wait)(True)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = FIRST_LOOK
+        while not await sync_to_async(self.ready)():
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(await sync_to_async(self._late)(timeout))
+            await asyncio.sleep(pause if deadline is None else min(pause, max(0.0, deadline - time.monotonic())))
+            pause = min(pause * 1.3, LONGEST_LOOK)
+        return await sync_to_async(self._value)(propagate)
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self.aget().__await__()
+
+    # -- changing
+
+    def forget(self) -> None:
+        """Remove the result from the backend."""
+        self._ended = None
+        self.app.backend.forget([self.id])
+
+    def revoke(self, terminate: bool = False, signal: str | int | None = None) -> None:
+        """Cancel the task: it is not run any more, and its state becomes REVOKED.
+
+        Args:
+            terminate: stop it too if it runs already.
+            signal: by which signal; SIGTERM by default.
+        """
+        self.app.control.revoke(self.id, terminate=terminate, signal=signal)
+
+    async def aforget(self) -> None:
+        """As ``forget``, for coroutines."""
+        await sync_to_async(self.forget)()
+
+    async def arevoke(self, terminate: bool = False, signal: str | int | None = None) -> None:
+        """As ``revoke``, for coroutines."""
+        await sync_to_async(self.revoke)(terminate, signal)
+
+    # -- as a value
+
+    def as_tuple(self) -> list[Any]:
+        """Return Celery's form of a result that travels: ``[[id, parent], None]``."""
+        return [[self.id, self.parent.as_tuple() if self.parent else None], None]
+
+    __json__ = as_tuple
+
+    def __eq__(self, other: object) -> bool:
+        return (isinstance(other, AsyncResult) and other.id == self.id) or other == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __str__(self) -> str:
+        return self.id
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.id}>"
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.id,)

@@ -1,0 +1,1 @@
+"""Small things that tasks import, under Celery's module names."""

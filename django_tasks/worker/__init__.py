@@ -1,0 +1,1 @@
+"""The worker: the processes that reserve, run and finish tasks."""

@@ -1,0 +1,167 @@
+"""A batch: messages that one slot reserved together, so that many short tasks cost few round trips.
+
+Batches must never be seen. What has ended is finished within ``FLUSH_AFTER``; when a task takes long, the minder
+finishes what ended before it and gives back what has not started, so that an idle process can run it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from django_tasks.brokers.base import Delivery, Settlement, Verb
+from django_tasks.exceptions import OperationalError
+from django_tasks.finish import failure, finish
+from django_tasks.outcome import Outcome
+
+if TYPE_CHECKING:
+    from django_tasks.app import App
+
+logger = logging.getLogger("django_tasks.worker")
+
+#: Seconds: how long an outcome may wait for others; how long a task runs before what waits behind it goes back.
+FLUSH_AFTER, GIVE_BACK_AFTER = 0.010, 0.100
+#: Seconds of work that a reserve aims at, and the most messages that it takes.
+WORTH, LARGEST = 0.020, 100
+#: Seconds between two tries to reach a server that is away: the first, and the longest.
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+
+
+class Batch:
+    """The messages of one slot, between reserve and finish."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.lock = threading.Lock()
+        self.waiting: deque[Delivery] = deque()
+        self.ended: list[Outcome] = []
+        self.first_ended = 0.0
+        self.running: Delivery | None = None
+        self.running_since = 0.0
+        #: Held while the minder is at work on what it took, so that the batch does not count as over.
+        self.taken = threading.Lock()
+        self.size = 1
+        self._seconds_per_task = WORTH
+
+    def start(self, deliveries: Sequence[Delivery]) -> None:
+        """Begin with what was reserved."""
+        with self.lock:
+            self.waiting.extend(deliveries)
+
+    def next(self) -> Delivery | None:
+        """Return the next message to run; None when none is left."""
+        with self.lock:
+            self.running = self.waiting.popleft() if self.waiting else None
+            self.running_since = time.monotonic()
+            return self.running
+
+    def add(self, outcome: Outcome) -> None:
+        """Keep an outcome until the next flush."""
+        with self.lock:
+            self.running = None
+            if not self.ended:
+                self.first_ended = time.monotonic()
+            self.ended.append(outcome)
+
+    def is_due(self, now: float) -> bool:
+        """Whether the oldest outcome has waited long enough."""
+        return bool(self.ended) and now - self.first_ended >= FLUSH_AFTER
+
+    def flush(self, give_up: Callable[[], bool]) -> None:
+        """Finish what has ended; while a server is away, try again until ``give_up`` says to stop."""
+        with self.lock:
+            ended, self.ended = self.ended, []
+        pause = FIRST_PAUSE
+        while ended:
+            try:
+                finish_all(self.app, ended)
+                return
+            except OperationalError as exc:
+                if give_up():
+                    logger.error("%d finished tasks could not be stored and will run again: %s", len(ended), exc)
+                    return
+                logger.warning("Cannot store %d finished tasks, trying again in %.1f s: %s", len(ended), pause, exc)
+            time.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def wait_for_minder(self) -> None:
+        """Return when the minder has nothing of this batch in its hands."""
+        with self.taken:
+            pass
+
+    def mind(self, now: float) -> None:
+        """Take over what waits behind a long task (called by the minder's thread)."""
+        with self.taken:
+            with self.lock:
+                busy = self.running is not None
+                ended, waiting = [], []
+                if busy and self.is_due(now):
+                    ended, self.ended = self.ended, []
+                if busy and now - self.running_since >= GIVE_BACK_AFTER:
+                    waiting, self.waiting = list(self.waiting), deque()
+            try:
+                if ended:
+                    finish_all(self.app, ended)
+                    ended = []
+                if waiting:
+                    self.app.broker.settle([Settlement(delivery, Verb.RETURN) for delivery in waiting])
+                    waiting = []
+            except OperationalError:
+                with self.lock:  # the slot's own flush comes back to it
+                    self.ended[:0] = ended
+                    self.waiting.extend(waiting)
+
+    def give_back(self) -> None:
+        """Return what has not started."""
+        with self.lock:
+            waiting, self.waiting = list(self.waiting), deque()
+        if waiting:
+            self.app.broker.settle([Settlement(delivery, Verb.RETURN) for delivery in waiting])
+
+    def learn(self, tasks: int, seconds: float, full: bool) -> None:
+        """Choose the size of the next reserve by how long this one took."""
+        self._seconds_per_task += 0.3 * (seconds / max(tasks, 1) - self._seconds_per_task)
+        worth = int(WORTH / max(self._seconds_per_task, 1e-6)) or 1
+        # Growing takes full batches; a slow one shrinks it at once.
+        self.size = min(worth, LARGEST, self.size * 4 if full else self.size)
+        self.size = max(self.size, 1)
+
+
+def finish_all(app: App, outcomes: list[Outcome]) -> None:
+    """Finish a batch; where one outcome cannot be finished, finish the others without it, and make it a failure.
+
+    Raises:
+        OperationalError: a server is away; nothing was finished.
+    """
+    try:
+        finish(app, outcomes)
+    except OperationalError:
+        raise
+    except Exception as exc:
+        if len(outcomes) > 1:
+            for outcome in outcomes:
+                finish_all(app, [outcome])
+            return
+        _fail(app, outcomes[0], exc)
+
+
+def _fail(app: App, outcome: Outcome, exc: Exception) -> None:
+    """End a task whose outcome the servers refuse: what it says is stored instead, and its message kept as dead."""
+    message: Any = outcome.message
+    logger.error("The outcome of task %s[%s] cannot be stored: %s", message.task, message.id, exc, exc_info=exc)
+    if outcome.settlement is None:
+        return
+    replacement = failure(app, outcome.settlement.delivery, exc, verb=Verb.DEAD)
+    if replacement.meta is not None:
+        replacement.meta.args = replacement.meta.kwargs = None  # maybe they are what cannot be stored
+    replacement.follow = False
+    try:
+        finish(app, [replacement])
+    except OperationalError:
+        raise
+    except Exception:
+        logger.exception("Task %s[%s] stays reserved until this worker stops", message.task, message.id)

@@ -1,0 +1,185 @@
+"""The worker's logging: how it is set up, and the lines that tell what becomes of each task (in Celery's words)."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from logging.handlers import WatchedFileHandler
+from typing import TYPE_CHECKING, Any
+
+from django_tasks import signals
+from django_tasks.exceptions import ImproperlyConfigured
+from django_tasks.utils.log import JsonFormatter, SecretFilter, TaskFormatter, task_logger
+from django_tasks.utils.saferepr import saferepr
+
+if TYPE_CHECKING:
+    from django_tasks.conf import Settings
+    from django_tasks.exceptions import Reject
+    from django_tasks.message import Message
+
+logger = logging.getLogger("django_tasks.worker")
+
+
+def setup_logging(level: str | int, logfile: str | None, json: bool, color: bool | None, conf: Settings) -> None:
+    """Set up logging for a worker, unless a receiver of the signal ``setup_logging`` does.
+
+    The root logger gets one handler and the parent of all task loggers another, which adds the task to each line.
+    With ``worker_hijack_root_logger`` off, loggers that have handlers from Django's ``LOGGING`` keep them.
+
+    Args:
+        level: the least level to log, as a name or a number.
+        logfile: the file to append to; None for standard error.
+        json: write each record as a JSON object instead of with the formats from the settings.
+        color: colour lines by their level; None for ``worker_log_color``, and where that is None, for terminals only.
+        conf: the settings.
+
+    Raises:
+        ImproperlyConfigured: there is no such level.
+        Exception: whatever a receiver of ``setup_logging`` raised, since nothing is logged without it.
+    """
+    colorize = _wants_color(color if color is not None else conf.worker_log_color, logfile) and not json
+    facts: dict[str, Any] = {"loglevel": level_number(level), "logfile": logfile, "colorize": colorize}
+    if signals.setup_logging.receivers and _left_to_receivers({**facts, "format": conf.worker_log_format}):
+        return
+    root = logging.getLogger()
+    hijack = conf.worker_hijack_root_logger
+    root_is_free = hijack or not _has_handlers(root)
+    # Where the project's own handlers stand on the root, tasks log to them too.
+    tasks_are_free = hijack or (root_is_free and not _has_handlers(task_logger))
+    if root_is_free:
+        _give_handler(root, conf.worker_log_format, json, **facts)
+    else:
+        _lower_to(facts["loglevel"], logging.getLogger("django_tasks"))
+    signals.after_setup_logger.send(sender=None, logger=root, format=conf.worker_log_format, **facts)
+    if tasks_are_free:
+        _give_handler(task_logger, conf.worker_task_log_format, json, **facts)
+        task_logger.propagate = False
+    else:
+        _lower_to(facts["loglevel"], task_logger)
+    signals.after_setup_task_logger.send(sender=None, logger=task_logger, format=conf.worker_task_log_format, **facts)
+
+
+def level_number(level: str | int) -> int:
+    """Return the number of a log level given by its name (in any case) or number.
+
+    Raises:
+        ImproperlyConfigured: there is no such level.
+    """
+    if isinstance(level, int):
+        return level
+    if level.isdecimal():
+        return int(level)
+    number = logging.getLevelName(level.strip().upper())
+    if isinstance(number, int):
+        return number
+    raise ImproperlyConfigured(f"Unknown log level {level!r}: use DEBUG, INFO, WARNING, ERROR, CRITICAL or a number.")
+
+
+def _wants_color(wish: bool | None, logfile: str | None) -> bool:
+    return wish if wish is not None else logfile is None and sys.stderr.isatty()
+
+
+def _left_to_receivers(facts: dict[str, Any]) -> bool:
+    responses = signals.setup_logging.send(sender=None, **facts)
+    for _, response in responses:
+        if isinstance(response, Exception):
+            raise response
+    return bool(responses)
+
+
+def _has_handlers(logger: logging.Logger) -> bool:
+    return any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers)
+
+
+def _give_handler(
+    logger: logging.Logger, format: str, json: bool, *, loglevel: int, logfile: str | None, colorize: bool
+) -> None:
+    """Make a handler of the worker's the only one of a logger."""
+    handler = WatchedFileHandler(logfile, encoding="utf-8") if logfile else logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if json else TaskFormatter(format, use_color=colorize))
+    handler.addFilter(SecretFilter())
+    logger.handlers[:] = [handler]
+    logger.setLevel(loglevel)
+
+
+def _lower_to(level: int, logger: logging.Logger) -> None:
+    """Make the worker's level count for a logger whose level nobody has set, whatever stands above it."""
+    if logger.level == logging.NOTSET:
+        logger.setLevel(level)
+
+
+# One function for each thing that can become of a task. They are on the hot path: look at the level first.
+
+
+def task_received(message: Message) -> None:
+    """Log that a task has come in."""
+    if logger.isEnabledFor(logging.INFO):
+        _log(logging.INFO, message, "Task %s[%s] received")
+
+
+def task_succeeded(message: Message, runtime: float, retval: Any, maxsize: int = 1024) -> None:
+    """Log that a task has returned ``retval`` (the value itself) after ``runtime`` seconds.
+
+    ``maxsize`` is the task's ``resultrepr_maxsize``: how many characters of the value to show.
+    """
+    if logger.isEnabledFor(logging.INFO):
+        _log(logging.INFO, message, "Task %s[%s] succeeded in %.4fs: %s", runtime, _show(retval, maxsize))
+
+
+def task_failed(message: Message, error: BaseException, *, expected: bool = False) -> None:
+    """Log that a task has raised; with its traceback unless the error is among the task's ``throws`` (``expected``)."""
+    if not expected:
+        _log(logging.ERROR, message, "Task %s[%s] raised unexpected: %s", _show(error), error=error)
+    elif logger.isEnabledFor(logging.INFO):
+        _log(logging.INFO, message, "Task %s[%s] raised expected: %s", _show(error))
+
+
+def task_retried(message: Message, reason: object) -> None:
+    """Log that a task is going to run again; ``reason`` is the ``Retry`` that says when and why."""
+    if logger.isEnabledFor(logging.INFO):
+        _log(logging.INFO, message, "Task %s[%s] retry: %s", _shorten(str(reason)))
+
+
+def task_ignored(message: Message) -> None:
+    """Log that a task has raised ``Ignore``."""
+    if logger.isEnabledFor(logging.INFO):
+        _log(logging.INFO, message, "Task %s[%s] ignored")
+
+
+def task_revoked(message: Message, reason: str = "revoked") -> None:
+    """Log that a task will not run, or was stopped: ``reason`` is ``revoked``, ``expired`` or ``terminated``."""
+    if logger.isEnabledFor(logging.INFO):
+        text = "Task %s[%s] terminated" if reason == "terminated" else f"Discarding {reason} task: %s[%s]"
+        _log(logging.INFO, message, text)
+
+
+def task_rejected(message: Message, reject: Reject) -> None:
+    """Log that a task has refused its message."""
+    _log(logging.WARNING, message, "Task %s[%s] rejected, requeue=%s: %s", reject.requeue, _shorten(str(reject.reason)))
+
+
+def task_unknown(message: Message) -> None:
+    """Log that no task of this name is known here, so that the message goes back for other workers."""
+    text = "Task %s[%s] is not registered here and is given back: does a tasks module of an installed app define it?"
+    _log(logging.ERROR, message, text)
+
+
+def task_internal_error(message: Message, error: BaseException) -> None:
+    """Log that our own code, not the task's, has failed while it dealt with a task."""
+    _log(logging.CRITICAL, message, "Task %s[%s] INTERNAL ERROR: %s", _show(error), error=error)
+
+
+def _log(level: int, message: Message, text: str, *args: Any, error: BaseException | None = None) -> None:
+    """Log a text about a task, whose name and id come first among its arguments and stand apart in JSON lines."""
+    name = message.shadow or message.task
+    facts = {"task_name": name, "task_id": message.id}
+    logger.log(level, text, name, message.id, *args, exc_info=error, extra=facts)
+
+
+def _show(value: object, maxsize: int = 1024) -> str:
+    # Containers are not walked to their end: a task may return a million rows.
+    return saferepr(value, maxsize, large=isinstance(value, (list, tuple, dict, set, frozenset)))
+
+
+def _shorten(text: str, maxsize: int = 1024) -> str:
+    return text if len(text) <= maxsize else text[: maxsize - 3] + "..."

@@ -1,0 +1,97 @@
+"""The minder: a thread that looks after what the slots of its process cannot while they run a task."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from django.db import connections
+
+from django_tasks.brokers.base import Delivery
+from django_tasks.exceptions import OperationalError, TimeLimitExceeded
+from django_tasks.finish import failure
+from django_tasks.worker.batch import finish_all
+from django_tasks.worker.limits import ThreadLimits
+from django_tasks.worker.slot import Slot
+
+if TYPE_CHECKING:
+    from django_tasks.app import App
+
+logger = logging.getLogger("django_tasks.worker")
+
+#: Seconds between two looks while there is something to mind.
+INTERVAL = 0.010
+
+
+class Minder:
+    """Minds the batches, and in a threads pool the time limits, of one process.
+
+    Args:
+        app: the app.
+        on_overrun: called when a thread has passed its hard limit; the process is to be replaced.
+    """
+
+    def __init__(self, app: App, on_overrun: Callable[[], None]) -> None:
+        self.app = app
+        self.on_overrun = on_overrun
+        self.slots: list[Slot] = []
+        self.limits: dict[Slot, ThreadLimits] = {}
+        self._wanted = threading.Event()
+
+    def start(self) -> None:
+        """Start the thread; it sleeps until ``wake``."""
+        threading.Thread(target=self._run, name="minder", daemon=True).start()
+
+    def wake(self) -> None:
+        """Say that there is something to mind."""
+        self._wanted.set()
+
+    def _run(self) -> None:
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            while self._something_to_mind():
+                time.sleep(INTERVAL)
+                self.mind(time.monotonic())
+            connections.close_all()
+
+    def _something_to_mind(self) -> bool:
+        watched = any(limits.soft_at or limits.hard_at for limits in self.limits.values())
+        return watched or any(slot.batch.waiting or slot.batch.ended for slot in self.slots)
+
+    def mind(self, now: float) -> None:
+        """Look at every slot once."""
+        for slot in self.slots:
+            slot.batch.mind(now)
+            limits = self.limits.get(slot)
+            running = slot.batch.running
+            if limits is not None and limits.check(now) and running is not None:
+                self._overrun(slot, running)
+
+    def _overrun(self, slot: Slot, delivery: Delivery) -> None:
+        """Store the failure of a task whose thread cannot be stopped, and let its process be replaced."""
+        message = delivery.message
+        limit = message.timelimit[0] or self.app.tasks[message.task].time_limit or slot.executor.limits[0]
+        logger.error("Task %s[%s] ran longer than its hard time limit (%s s)", message.task, message.id, limit)
+        slot.batch.running = None
+        try:
+            finish_all(self.app, [failure(self.app, delivery, TimeLimitExceeded(limit))])
+        except OperationalError as exc:
+            logger.warning("Its failure cannot be stored, so that it runs again: %s", exc)
+        self.limits.pop(slot)
+        self.on_overrun()
+
+
+def resident_memory() -> int:
+    """Return this process's resident memory in KiB."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+    except OSError:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # bytes on macOS, which has no /proc

@@ -1,0 +1,125 @@
+"""What a worker is told: command-line options over settings, checked before anything starts."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django_tasks.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from django_tasks.app import App
+
+PREFORK, THREADS, SOLO = "prefork", "threads", "solo"
+#: Where forking a process that has run other code is unsafe (macOS) or impossible (Windows).
+CAN_FORK = hasattr(os, "fork") and platform.system() != "Darwin"
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """The facts of one worker.
+
+    Attributes:
+        hostname: ``name@host``.
+        queues: queues to take messages from.
+        pool: prefork, threads or solo.
+        concurrency: tasks that run at once.
+        max_tasks: tasks after which a process is replaced.
+        max_memory: KiB of resident memory after which it is.
+        limits: hard and soft time limit (seconds) of tasks that have none of their own.
+        shutdown_timeout: seconds that running tasks have after SIGTERM.
+        burst: stop when the queues are empty.
+        healthcheck_file: where the probe looks.
+    """
+
+    hostname: str
+    queues: tuple[str, ...]
+    pool: str = PREFORK
+    concurrency: int = 1
+    max_tasks: int | None = None
+    max_memory: int | None = None
+    limits: tuple[float | None, float | None] = (None, None)
+    shutdown_timeout: float = 25.0
+    burst: bool = False
+    healthcheck_file: str | None = None
+
+    @property
+    def forks(self) -> bool:
+        """Whether tasks run in processes of their own."""
+        return CAN_FORK and self.pool != SOLO
+
+    @property
+    def processes(self) -> int:
+        """How many worker processes there are."""
+        return self.concurrency if self.pool == PREFORK else 1
+
+    @property
+    def slots(self) -> int:
+        """How many tasks one process runs at once."""
+        return self.concurrency if self.pool == THREADS else 1
+
+
+def worker_options(app: App, given: dict[str, Any]) -> WorkerOptions:
+    """Make options of what the command line gives (None: not given) and the settings.
+
+    Raises:
+        ImproperlyConfigured: a value cannot be.
+    """
+    conf = app.conf
+    pool = given.get("pool") or conf.worker_pool or (PREFORK if CAN_FORK else THREADS)
+    if pool == PREFORK and not CAN_FORK:
+        raise ImproperlyConfigured(
+            f"The prefork pool does not work on {platform.system()}, where a fork is unsafe; use --pool threads."
+        )
+    concurrency = given.get("concurrency") or conf.worker_concurrency or os.cpu_count() or 1
+    if concurrency < 1:
+        raise ImproperlyConfigured(f"--concurrency must be at least 1, not {concurrency}")
+    hard, soft = (_first(given.get(name), getattr(conf, f"task_{name}")) for name in ("time_limit", "soft_time_limit"))
+    if hard and soft and soft >= hard:
+        raise ImproperlyConfigured(f"The soft time limit ({soft} s) must be shorter than the hard one ({hard} s).")
+    return WorkerOptions(
+        hostname=node_name(given.get("hostname")),
+        queues=_queues(app, given.get("queues"), given.get("exclude_queues")),
+        pool=pool,
+        concurrency=1 if pool == SOLO else concurrency,
+        max_tasks=_first(given.get("max_tasks_per_child"), conf.worker_max_tasks_per_child),
+        max_memory=_first(given.get("max_memory_per_child"), conf.worker_max_memory_per_child),
+        limits=(hard, soft),
+        shutdown_timeout=conf.worker_shutdown_timeout,
+        burst=bool(given.get("burst")),
+        healthcheck_file=given.get("healthcheck_file"),
+    )
+
+
+def _first(given: Any, otherwise: Any) -> Any:
+    return otherwise if given is None else given
+
+
+def node_name(name: str | None) -> str:
+    """Return ``name@host``; ``%h`` stands for the host, ``%n`` for its first part, ``%d`` for the domain (Celery's)."""
+    host = socket.gethostname()
+    short, _, domain = host.partition(".")
+    name = name or "celery"
+    for placeholder, value in (("%h", host), ("%n", short), ("%d", domain)):
+        name = name.replace(placeholder, value)
+    return name if "@" in name else f"{name}@{host}"
+
+
+def _queues(app: App, wanted: str | None, unwanted: str | None) -> tuple[str, ...]:
+    known = list(app.router.queues)
+    queues = [name.strip() for name in wanted.split(",") if name.strip()] if wanted else known
+    excluded = {name.strip() for name in (unwanted or "").split(",")}
+    chosen = tuple(name for name in queues if name not in excluded)
+    if not chosen:
+        raise ImproperlyConfigured(
+            f"No queue is left to take tasks from: -Q {wanted or ','.join(known)} without -X {unwanted}."
+        )
+    unknown = [name for name in chosen if name not in known]
+    if unknown and not app.conf.task_create_missing_queues:
+        raise ImproperlyConfigured(
+            f"-Q names {', '.join(unknown)}, which TASK_QUEUES does not declare; it declares {', '.join(known)}."
+        )
+    return chosen

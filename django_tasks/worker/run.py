@@ -1,0 +1,128 @@
+"""Starting a worker: checks first, then the banner, then processes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import django
+from django.utils.autoreload import StatReloader
+
+from django_tasks import signals
+from django_tasks.exceptions import ImproperlyConfigured, OperationalError
+from django_tasks.version import __version__
+from django_tasks.worker import logs
+from django_tasks.worker.banner import Facts, banner
+from django_tasks.worker.options import WorkerOptions, worker_options
+from django_tasks.worker.single import run_single
+from django_tasks.worker.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from django_tasks.app import App
+
+logger = logging.getLogger("django_tasks.worker")
+
+
+def run_worker(app: App, given: dict[str, Any]) -> int:
+    """Run a worker until it is told to stop; return its exit code.
+
+    Args:
+        given: command-line options by name; None for what was not given.
+
+    Raises:
+        ImproperlyConfigured: an option, a setting or the database is not fit for a worker.
+    """
+    options = worker_options(app, given)
+    if signals.celeryd_init.receivers:
+        signals.celeryd_init.send(sender=options.hostname, instance=options, conf=app.conf, options=given)
+    level = given.get("loglevel") or "WARNING"
+    logs.setup_logging(level, given.get("logfile"), bool(given.get("json")), None, app.conf)
+    check_broker(app)
+    with _pidfile(given.get("pidfile")):
+        print(banner(_facts(app, options)), flush=True)
+        if signals.worker_init.receivers:
+            signals.worker_init.send(sender=options)
+        return Supervisor(app, options).run() if options.forks else run_single(app, options)
+
+
+def check_broker(app: App) -> None:
+    """Make sure that the broker can be used by worker processes; one that is away now may come back."""
+    if not app.broker.shared:
+        raise ImproperlyConfigured(
+            f"BROKER_URL = {app.conf.broker_url!r} lives in one process only, so that a worker would never see a task. "
+            "Use 'django-db://' to work over the project's database."
+        )
+    try:
+        app.broker.check()
+    except OperationalError as exc:
+        logger.error("The broker is away, waiting for it: %s", exc)
+
+
+def _facts(app: App, options: WorkerOptions) -> Facts:
+    return Facts(
+        node=options.hostname,
+        version=__version__,
+        platform=f"{platform.platform()}, Python {platform.python_version()}, Django {django.get_version()}",
+        app=app.main or "default",
+        broker=app.conf.broker_url,
+        results=app.conf.result_backend,
+        concurrency=options.concurrency,
+        pool=options.pool,
+        queues=options.queues,
+        tasks=sorted(app.tasks),
+    )
+
+
+@contextlib.contextmanager
+def _pidfile(path: str | None) -> Iterator[None]:
+    """Hold a pid file; one of a living process is an error, one of a dead process is replaced."""
+    if path is None:
+        yield
+        return
+    file = Path(path)
+    if file.exists() and (pid := _living(file)):
+        raise ImproperlyConfigured(f"--pidfile {path} belongs to process {pid}, which is running. Stop it first.")
+    file.write_text(f"{os.getpid()}\n")
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _living(file: Path) -> int | None:
+    try:
+        pid = int(file.read_text())
+        os.kill(pid, 0)
+    except (ValueError, ProcessLookupError):
+        return None
+    except PermissionError:
+        pass
+    return pid if pid != os.getpid() else None
+
+
+def restart_on_change() -> int:
+    """Run this very command without ``--reload`` in a child, and again whenever a module changes (``--reload``)."""
+    arguments = [each for each in sys.argv if each != "--reload"]
+    child = subprocess.Popen([sys.executable, *arguments])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        for _ in StatReloader().tick():
+            if (code := child.poll()) is not None:
+                return code
+    except SystemExit as stop:
+        child.terminate()
+        child.wait()
+        if stop.code == 3:  # what Django's reloader exits with when a file has changed
+            os.execv(sys.executable, [sys.executable, *sys.argv])
+        return 0
+    except KeyboardInterrupt:
+        child.wait()
+    return 0

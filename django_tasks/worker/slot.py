@@ -1,0 +1,180 @@
+"""A slot runs one task at a time: reserve, run, finish, again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from django.db import connections, reset_queries
+from django.utils import timezone, translation
+
+from django_tasks import signals, states
+from django_tasks.brokers.base import Delivery, new_lease
+from django_tasks.exceptions import OperationalError
+from django_tasks.executor import Executor
+from django_tasks.outcome import Outcome
+from django_tasks.worker import logs
+from django_tasks.worker.batch import FIRST_PAUSE, LONGEST_PAUSE, Batch
+from django_tasks.worker.shared import IDLE, Seat
+
+if TYPE_CHECKING:
+    from django_tasks.app import App
+
+logger = logging.getLogger("django_tasks.worker")
+
+#: Seconds that an idle slot waits before it looks again by itself.
+IDLE_WAIT = 5.0
+#: Seconds a paused slot waits.
+PAUSE_WAIT = 0.5
+
+
+class Slot:
+    """One slot of a worker.
+
+    Args:
+        app: the app.
+        seat: its place on the shared page.
+        executor: runs deliveries.
+        queues: where it takes messages from.
+        stopping: says whether to begin nothing more.
+        giving_up: says whether not even to wait for a server that is away.
+        paused: says whether to reserve nothing for now.
+        on_batch: told when several messages are in work, so that somebody minds them.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        seat: Seat,
+        executor: Executor,
+        queues: tuple[str, ...],
+        *,
+        stopping: Callable[[], bool],
+        giving_up: Callable[[], bool],
+        paused: Callable[[], bool] = lambda: False,
+        on_batch: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.app = app
+        self.seat = seat
+        self.executor = executor
+        self.queues = queues
+        self.stopping = stopping
+        self.giving_up = giving_up
+        self.paused = paused
+        self.on_batch = on_batch
+        self.batch = Batch(app)
+        self.idle_polls = 0
+        self.idle_wait = IDLE_WAIT
+        self._pause = FIRST_PAUSE
+
+    def loop(self, wakeup: int) -> None:
+        """Poll until stopping; ``wakeup`` (a file descriptor) ends a wait."""
+        while not self.stopping():
+            try:
+                wait = self.poll(time.monotonic())
+                if wait and not self.stopping():
+                    self.app.broker.wait(self.queues, wait, wakeup)
+                self._pause = FIRST_PAUSE
+            except OperationalError as exc:
+                logger.warning("The broker is away, trying again in %.1f s: %s", self._pause, exc)
+                time.sleep(self._pause)
+                self._pause = min(self._pause * 2, LONGEST_PAUSE)
+
+    def poll(self, now: float) -> float:
+        """Reserve, run and finish; return the seconds to wait before the next poll.
+
+        Raises:
+            OperationalError: the broker is away.
+        """
+        self.seat.tick = now
+        self.seat.state = IDLE
+        if self.paused():
+            return PAUSE_WAIT
+        lease = new_lease()
+        deliveries = self._reserve(lease)
+        if not deliveries:
+            self.idle_polls += 1
+            return self.idle_wait
+        self.idle_polls = 0
+        try:
+            self._run_all(deliveries, now)
+        finally:
+            self.batch.wait_for_minder()
+            self.seat.drop_lease(lease)
+        return 0.0
+
+    def _reserve(self, lease: int) -> list[Delivery]:
+        size = self.batch.size
+        self.seat.add_lease(lease)
+        try:
+            deliveries = self.app.broker.reserve(self.seat.identity, self.queues, size, lease)
+        except BaseException:
+            # The reply may be lost and the messages be ours: no longer listed, they go back by the heartbeat.
+            self.seat.drop_lease(lease)
+            raise
+        if not deliveries:
+            self.seat.drop_lease(lease)
+        return deliveries
+
+    def _run_all(self, deliveries: list[Delivery], now: float) -> None:
+        full = len(deliveries) >= self.batch.size
+        self.batch.start(deliveries)
+        if len(deliveries) > 1:
+            self.on_batch()
+        count = 0
+        while (delivery := self.batch.next()) is not None:
+            if self.stopping():
+                self.batch.waiting.appendleft(delivery)
+                self.batch.give_back()
+                break
+            self._run(delivery)
+            count += 1
+            if self.batch.is_due(time.monotonic()):
+                self.batch.flush(self.giving_up)
+        self.batch.flush(self.giving_up)
+        self.batch.learn(count, time.monotonic() - now, full)
+
+    def _run(self, delivery: Delivery) -> None:
+        message = delivery.message
+        logs.task_received(message)
+        if signals.task_received.receivers:
+            signals.task_received.send(sender=self.app, request=message)
+        self.seat.begin(message.id, None)
+        outcome = self.executor.run(delivery)
+        self.seat.end()
+        report(self.app, outcome)
+        self.batch.add(outcome)
+        clean_up()
+
+
+def report(app: App, outcome: Outcome) -> None:
+    """Log what a run came to."""
+    message, task = outcome.message, app.tasks.get(outcome.message.task)
+    if outcome.state == states.SUCCESS:
+        logs.task_succeeded(message, outcome.runtime, outcome.value, getattr(task, "resultrepr_maxsize", 1024))
+    elif outcome.state == states.FAILURE:
+        logs.task_failed(message, outcome.value, expected=isinstance(outcome.value, tuple(getattr(task, "throws", ()))))
+    elif outcome.state == states.RETRY:
+        logs.task_retried(message, outcome.value)
+    elif outcome.state == states.REVOKED:
+        logs.task_revoked(message, str(outcome.value))
+    elif outcome.state == states.REJECTED:
+        logs.task_rejected(message, outcome.value)
+    elif outcome.state == states.IGNORED:
+        logs.task_ignored(message)
+
+
+def clean_up() -> None:
+    """Leave nothing of one task to the next: broken connections, open transactions, queries, language, time zone."""
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is None:
+            continue
+        if connection.in_atomic_block or connection.needs_rollback:
+            connection.close()
+        else:
+            connection.close_if_unusable_or_obsolete()
+    reset_queries()
+    translation.deactivate()
+    timezone.deactivate()

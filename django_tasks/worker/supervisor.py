@@ -1,0 +1,162 @@
+"""The supervisor: starts, waits, replaces. It has no threads and no connections, so that nothing can hold it up."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import select
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from django.core.cache import caches
+from django.db import connections
+
+from django_tasks import signals
+from django_tasks.brokers.base import drain
+from django_tasks.worker import shared
+from django_tasks.worker.options import WorkerOptions
+from django_tasks.worker.processes import Processes
+from django_tasks.worker.shared import Page
+
+if TYPE_CHECKING:
+    from django_tasks.app import App
+
+logger = logging.getLogger("django_tasks.worker")
+
+#: Seconds between two looks at the processes; a signal or a death ends the wait.
+LOOK = 0.2
+
+
+class Supervisor:
+    """Keeps the processes of one worker alive.
+
+    Args:
+        app: the app.
+        options: what the worker was told.
+    """
+
+    def __init__(self, app: App, options: WorkerOptions) -> None:
+        self.app = app
+        self.options = options
+        # Twice the seats: a dead process keeps its own until the janitor has seen to what it held.
+        self.page = Page(2 * options.concurrency + 8, options.healthcheck_file)
+        self.page.supervisor_pid = os.getpid()
+        self.page.wanted = options.processes
+        self.processes = Processes(app, options, self.page)
+        self.signals_received: list[int] = []
+        self.deadline = 0.0
+        self.ready = False
+
+    def run(self) -> int:
+        """Run until told to stop, or until a burst is over; return the exit code."""
+        wakeup = self._catch_signals()
+        _prepare_to_fork()
+        self.processes.fork_janitor()
+        try:
+            while self.poll(time.monotonic()):
+                if select.select([wakeup], [], [], LOOK)[0]:
+                    drain(wakeup)
+        finally:
+            self._end()
+        return 0
+
+    def _catch_signals(self) -> int:
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, lambda number, frame: self.signals_received.append(number))
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        return reading
+
+    def poll(self, now: float) -> bool:
+        """Look at every process once; return whether there is anything left to supervise."""
+        self.page.supervisor_tick = now
+        self.processes.reap(now)
+        self._obey_signals(now)
+        if self.page.stopping:
+            if now >= self.deadline:
+                self.processes.kill_all()
+            return bool(self.processes.workers)
+        self._enforce_limits(now)
+        self._replace(now)
+        self._report_ready()
+        return bool(self.processes.workers) or not self.options.burst
+
+    def _replace(self, now: float) -> None:
+        """Have as many processes as are wanted; what a burst has ended stays ended."""
+        processes = self.processes
+        if self.options.burst and processes.started:
+            return
+        while len(processes.workers) < self.page.wanted and now >= processes.fork_after and processes.fork_worker():
+            pass
+        processes.signal_workers(signal.SIGTERM, list(processes.workers)[int(self.page.wanted) :])
+
+    def _enforce_limits(self, now: float) -> None:
+        """Kill what ran longer than its hard limit, and what has been stopped for longer than a lease."""
+        for pid, seats in self.processes.workers.items():
+            stopped = shared.is_stopped(pid)
+            for seat in seats:
+                seat.frozen_since = (seat.frozen_since or now) if stopped else 0.0
+            late = next((seat for seat in seats if seat.state == shared.BUSY and 0 < seat.deadline <= now), None)
+            if late is not None and not late.verdict:
+                logger.error("Task %s ran longer than its hard time limit; process %d is killed", late.running, pid)
+                self.processes.kill(pid, shared.TIME_LIMIT)
+            elif stopped and now - seats[0].frozen_since > self.app.broker.lease and not seats[0].verdict:
+                logger.error("Process %d has been stopped for %d s and is killed", pid, self.app.broker.lease)
+                self.processes.kill(pid, shared.STUCK)
+
+    def _report_ready(self) -> None:
+        if not self.ready and self.page.broker_tick and all(s.state != shared.STARTING for s in self.page.seats):
+            self.ready = True
+            logger.info("%s ready.", self.options.hostname)
+            if signals.worker_ready.receivers:
+                signals.worker_ready.send(sender=self)
+
+    def _obey_signals(self, now: float) -> None:
+        """First signal: stop in good order. Second: at once."""
+        if self.page.shutdown_ordered and not self.page.stopping:
+            self.signals_received.append(signal.SIGTERM)
+        if not self.signals_received:
+            return
+        name = signal.Signals(self.signals_received.pop(0)).name
+        if self.page.stopping:
+            self.deadline = now
+            return
+        self.page.stopping = 1
+        self.deadline = now + self.options.shutdown_timeout
+        running = sum(seat.state == shared.BUSY for seat in self.page.seats)
+        logger.warning("Stopping (%s): %d tasks run and have %g s to end; a second signal ends them now",
+                       name, running, self.options.shutdown_timeout)  # fmt: skip
+        if signals.worker_shutting_down.receivers:
+            signals.worker_shutting_down.send(sender=self.options.hostname, sig=name, how="Warm", exitcode=0)
+        self.processes.signal_workers(signal.SIGTERM)
+
+    def _end(self) -> None:
+        """Stop the janitor last: it returns what killed processes held."""
+        self.page.stopping = 1
+        while self.processes.workers:
+            self.processes.kill_all()
+            self.processes.reap(time.monotonic())
+            time.sleep(0.01)
+        self.processes.stop_janitor()
+        self.page.remove()
+        if signals.worker_shutdown.receivers:
+            signals.worker_shutdown.send(sender=self)
+        logger.info("%s stopped.", self.options.hostname)
+
+
+def _prepare_to_fork() -> None:
+    """Leave nothing to children that they must not share, and memory that they can."""
+    others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if others:
+        logger.warning("Threads run before the fork (%s): what they lock stays locked in worker processes. Start them "
+                       "in worker_process_init instead.", ", ".join(others))  # fmt: skip
+    connections.close_all()
+    caches.close_all()
+    gc.collect()
+    gc.freeze()

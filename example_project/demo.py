@@ -1,0 +1,117 @@
+"""The demo: ``python -m example_project.demo``.
+
+Starts a worker and a web server, imports a sample of real airports, shows what becomes of it, and serves the site until
+Ctrl-C. With ``--once`` it stops after the sample (exit code 0 if all went well) and needs no web server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import django
+from django.conf import settings
+
+from example_project.processes import DemoFailed, Program, free_port, shown, start, wait_for_port
+
+#: Seconds that the sample may take.
+TIMEOUT = 60
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo; return the exit code."""
+    options = parse(arguments)
+    # A terminal that closes, or a kill, stops the demo as cleanly as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with ExitStack() as stack:
+            run(options, stack)
+    except DemoFailed as failure:
+        print(f"\nThe demo failed: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted; everything is stopped.")
+        return 130
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m example_project.demo", description="A demo of django-celeriac.")
+    parser.add_argument("--once", action="store_true", help="import the sample, check the result and stop")
+    parser.add_argument("--port", type=int, default=8000, help="of the web server (default: 8000)")
+    return parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace, stack: ExitStack) -> None:
+    """Go through the demo's steps; ``stack`` stops what they start."""
+    port = free_port(options.port)
+    set_up_django(port)
+    # Only now: it needs Django to be set up.
+    from example_project import walkthrough
+
+    walkthrough.prepare()
+    worker = launch(stack, "worker", ["runworker", "-c", "2", "-l", "INFO", "-Q", "celery,mail"])
+    programs = [worker]
+    if not options.once:
+        programs.append(launch(stack, "web server", ["runserver", "--noreload", f"127.0.0.1:{port}"]))
+        wait_for_port(port, programs[-1], seconds=20)
+    introduce(programs, None if options.once else settings.SITE_URL)
+    csv_import = walkthrough.follow(walkthrough.send_sample(), worker, TIMEOUT)
+    walkthrough.print_result(csv_import)
+    if options.once:
+        walkthrough.check_pages(csv_import)
+    else:
+        print(f"The report's page:   {settings.SITE_URL}{csv_import.get_absolute_url()}")
+        serve(programs)
+
+
+def set_up_django(port: int) -> None:
+    """Load the example's settings, here and (through the environment) in the programs started later."""
+    os.environ["DJANGO_SETTINGS_MODULE"] = "example_project.settings"
+    os.environ["EXAMPLE_SITE_URL"] = f"http://127.0.0.1:{port}"
+    os.environ["EXAMPLE_FLAKY_MAIL"] = "1"
+    django.setup()
+    os.environ["EXAMPLE_VAR"] = str(settings.VAR_DIR)
+
+
+def launch(stack: ExitStack, name: str, arguments: list[str]) -> Program:
+    """Start a program that ``stack`` will stop."""
+    program = start(name, arguments, Path(settings.VAR_DIR) / f"{name.replace(' ', '-')}.log")
+    stack.callback(program.stop)
+    return program
+
+
+def introduce(programs: list[Program], address: str | None) -> None:
+    """Print what runs and where to look."""
+    if address:
+        print(f"Open this page:      {address}/")
+        print(f"Admin:               {address}/admin/  (user demo, password demo: for your own machine only)")
+    print(f"Database and files:  {shown(Path(settings.VAR_DIR))}")
+    for program in programs:
+        print(f"{program.name.capitalize() + ' log:':<20} {shown(program.log)}")
+    print(f"\nA worker imports {shown(Path(settings.DATA_DIR) / 'airports.csv')}, then mails a report.")
+    print("Two things are staged: a pause after each hundred rows, so that there is progress to see,")
+    print("and a mail server that fails at the first attempt, so that there is a retry to see.", flush=True)
+
+
+def serve(programs: list[Program]) -> None:
+    """Keep the programs running until Ctrl-C."""
+    print("\nUpload a file of your own, or stop with Ctrl-C.", flush=True)
+    try:
+        while True:
+            for program in programs:
+                program.check()
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        print("\nStopping.", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

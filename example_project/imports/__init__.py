@@ -1,0 +1,1 @@
+"""Upload a CSV of airports, import it in the background, read the report."""

@@ -1,0 +1,71 @@
+"""Fixtures of the test suite, and the database server it runs on (see databases.py and servers.py)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+
+from tests import databases
+from tests.processes import WorkerProcess
+from tests.servers import SERVERS, Memcached, require
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the database server, unless one is given or, under pytest-xdist, the main process has started it."""
+    if "TEST_DATABASE_URL" in os.environ:
+        return
+    os.environ["TEST_DATABASE_URL"] = url = start_database(config, databases.name_from_environment())
+    # Django is set up by now but has not connected; its connections read these same dictionaries.
+    address = databases.settings_of(url)
+    django_settings.DATABASES["default"]["TEST"].update(address.pop("TEST"))
+    django_settings.DATABASES["default"].update(address)
+
+
+def start_database(config: pytest.Config, name: str) -> str:
+    """Return the URL of a new database that lives as long as this run."""
+    if name == "sqlite":
+        directory = tempfile.mkdtemp(prefix="celeriac-sqlite-")
+        config.add_cleanup(lambda: shutil.rmtree(directory))
+        return f"sqlite:///{directory}/main.sqlite3"
+    reason = SERVERS[name].missing()
+    if reason:
+        pytest.exit(reason, returncode=pytest.ExitCode.USAGE_ERROR)
+    server = SERVERS[name]()
+    config.add_cleanup(server.close)
+    server.start()
+    return server.url("main")
+
+
+@pytest.fixture
+def spawn_worker(transactional_db: None, tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
+    """Start ``runworker`` on the test database: ``spawn_worker("-c", "2", settings={"TASK_MAX_DELIVERIES": 1})``.
+
+    It returns when the worker says that it is ready. After the test the worker is asked to stop, and must end with 0.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def spawn(*arguments: str, settings: Mapping[str, Any] | None = None) -> WorkerProcess:
+            number = len(list(tmp_path.glob("worker-*.log"))) + 1
+            worker = WorkerProcess(arguments, tmp_path / f"worker-{number}.log", settings or {})
+            stack.callback(worker.finish)
+            worker.wait_for_log("ready")
+            return worker
+
+        yield spawn
+
+
+@pytest.fixture(scope="session")
+def memcached() -> Iterator[Memcached]:
+    """A memcached of our own, shared by all tests."""
+    require("memcached")
+    with Memcached() as server:
+        yield server

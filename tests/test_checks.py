@@ -1,0 +1,306 @@
+"""What ``manage.py check`` says about the settings."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import django
+import pytest
+from django.core import checks as django_checks
+from django.core import mail
+from django.core.checks import CheckMessage
+from django.db import connections
+from django.db.utils import ConnectionHandler
+
+from django_tasks import checks
+from django_tasks.conf import BROKER_SCHEMES, Settings
+
+KNOWS_MODES = django.VERSION >= (5, 1)
+AddDatabase = Callable[..., None]
+
+
+def find(conf: Settings | None = None) -> dict[str, CheckMessage]:
+    """Return what the checks find by default, by id without the prefix; the last of each id."""
+    conf = conf or Settings()
+    return {str(found.id).removeprefix("django_tasks."): found for finder in checks.FINDERS for found in finder(conf)}
+
+
+def fill(path: Path, statement: str = "PRAGMA journal_mode=DELETE") -> None:
+    """Make an SQLite file with a table in it."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(statement)
+        connection.execute("CREATE TABLE t (x)")
+        connection.commit()
+
+
+@pytest.fixture
+def add_database() -> Iterator[AddDatabase]:
+    """Give Django one more SQLite database called ``other``."""
+
+    def drop() -> None:
+        connections.settings.pop("other", None)
+        if hasattr(connections._connections, "other"):
+            connections["other"].close()
+            del connections["other"]
+
+    def add(name: str | Path, **options: Any) -> None:
+        drop()
+        database = {"ENGINE": "django.db.backends.sqlite3", "NAME": name, "OPTIONS": options}
+        handler = ConnectionHandler({"default": {}, "other": database})
+        # Connecting completes what the settings leave out.
+        connections.settings["other"] = handler["other"].settings_dict
+
+    yield add
+    drop()
+
+
+class TestRegistration:
+    def test_django_runs_them(self, settings: Any) -> None:
+        settings.CELERY_BROKER_URL = "redis://localhost"
+        found = [message.id for message in django_checks.run_checks()]
+        assert found.count("django_tasks.E003") == 1
+
+    def test_pickle_is_looked_for_on_deployment_only(self, settings: Any) -> None:
+        settings.CELERY_ACCEPT_CONTENT = ["json", "pickle"]
+        tags = [django_checks.Tags.security]
+        assert "django_tasks.W005" not in [message.id for message in django_checks.run_checks()]
+        found = django_checks.run_checks(tags=tags, include_deployment_checks=True)
+        assert "django_tasks.W005" in [message.id for message in found]
+
+
+class TestValues:
+    def test_defaults_are_fine(self, settings: Any) -> None:
+        assert find(Settings(broker_url="memory://", result_backend="disabled://")) == {}
+        assert list(checks.pickle_accepted(Settings())) == []
+
+    @pytest.mark.parametrize(
+        ("name", "value", "text"),
+        [
+            ("WORKER_CONCURRENCY", "4", "WORKER_CONCURRENCY = '4' cannot be used"),
+            ("CELERYD_CONCURRENCY", "4", "CELERYD_CONCURRENCY = '4' cannot be used"),
+            ("BROKER_URL", None, "BROKER_URL = None cannot be used"),
+            ("TASK_SERIALIZER", "jsn", "TASK_SERIALIZER = 'jsn': There is no serializer 'jsn'"),
+            ("ACCEPT_CONTENT", ["json", "jsn"], "ACCEPT_CONTENT = ['json', 'jsn']: There is no serializer 'jsn'"),
+            ("RESULT_ACCEPT_CONTENT", ["jsn"], "RESULT_ACCEPT_CONTENT = ['jsn']: There is no serializer 'jsn'"),
+            ("RESULT_SERIALIZER", "jsn", "RESULT_SERIALIZER = 'jsn': There is no serializer 'jsn'"),
+            ("TASK_COMPRESSION", "gz!", "TASK_COMPRESSION = 'gz!': There is no compression 'gz!'"),
+            ("TASK_DEFAULT_RATE_LIMIT", "10/y", "TASK_DEFAULT_RATE_LIMIT = '10/y': '10/y' is not a rate limit"),
+            ("TASK_QUEUES", [5], "TASK_QUEUES holds 5"),
+            ("TASK_ROUTES", [5], "TASK_ROUTES holds 5"),
+        ],
+    )
+    def test_a_wrong_one(self, name: str, value: Any, text: str, settings: Any) -> None:
+        setattr(settings, name, value)
+        found = [message for message in checks.wrong_values(Settings()) if message.id == "django_tasks.E001"]
+        assert len(found) == 1
+        assert found[0].msg.startswith(text)
+
+    def test_two_names_with_different_values(self, settings: Any) -> None:
+        settings.RESULT_EXPIRES = 60
+        settings.CELERY_TASK_RESULT_EXPIRES = 61
+        (found,) = checks.names_given_twice(Settings())
+        assert found.id == "django_tasks.E002"
+        assert found.msg == "One setting has several values: RESULT_EXPIRES = 60, CELERY_TASK_RESULT_EXPIRES = 61."
+        assert found.hint == "Keep one of them, best RESULT_EXPIRES."
+
+    def test_two_names_with_one_value_are_fine(self, settings: Any) -> None:
+        settings.RESULT_EXPIRES = 60
+        settings.CELERY_RESULT_EXPIRES = 60.0
+        assert list(checks.names_given_twice(Settings())) == []
+
+    def test_two_names_do_not_show_passwords(self, settings: Any) -> None:
+        settings.BROKER_URL = "redis://:hunter2@a"
+        settings.CELERY_BROKER_URL = "redis://:hunter2@b"
+        assert "hunter2" not in find()["E002"].msg
+
+    @pytest.mark.parametrize("name", ["ACCEPT_CONTENT", "RESULT_ACCEPT_CONTENT"])
+    @pytest.mark.parametrize("value", ["pickle", "application/x-python-serialize"])
+    def test_pickle(self, name: str, value: str) -> None:
+        (found,) = checks.pickle_accepted(Settings(**{name: ["json", value]}))
+        assert found.id == "django_tasks.W005"
+        assert found.msg.startswith(name)
+
+
+class TestURLs:
+    @pytest.mark.parametrize("name", ["BROKER_URL", "RESULT_BACKEND"])
+    def test_a_server_of_a_later_release(self, name: str, settings: Any) -> None:
+        setattr(settings, name, "redis://:hunter2@host")
+        found = find()["E003"]
+        assert found.msg.startswith(f"{name} = 'redis://:**@host': this release does not speak 'redis' yet.")
+        assert "django-db://" in found.msg
+
+    def test_a_missing_library(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        scheme = BROKER_SCHEMES["memory"]._replace(module="no_such_library_for_test", extra="x")
+        monkeypatch.setitem(BROKER_SCHEMES, "memory", scheme)
+        assert "no_such_library_for_test" in find(Settings(broker_url="memory://"))["E003"].msg
+
+    @pytest.mark.parametrize(
+        ("url", "text"),
+        [
+            ("django-db://defalt", "'django-db://defalt', but DATABASES has no 'defalt'. Did you mean default?"),
+            ("django-cache://big", "'django-cache://big', but CACHES has no 'big'."),
+        ],
+    )
+    def test_an_unknown_alias(self, url: str, text: str) -> None:
+        assert find(Settings(result_backend=url))["E004"].msg == f"RESULT_BACKEND = {text}"
+
+    @pytest.mark.parametrize(
+        "url", ["django-db", "django-db://", "django-db://default", "django-cache", "django-cache://default"]
+    )
+    def test_known_aliases(self, url: str) -> None:
+        assert not {"E003", "E004"} & find(Settings(result_backend=url)).keys()
+
+    @pytest.mark.parametrize(
+        ("backend", "text"), [("locmem.LocMemCache", "memory of one process"), ("dummy.DummyCache", "keeps nothing")]
+    )
+    def test_a_cache_that_others_cannot_see(self, backend: str, text: str, settings: Any) -> None:
+        settings.CACHES = {"default": {"BACKEND": f"django.core.cache.backends.{backend}"}}
+        assert text in find(Settings(result_backend="django-cache"))["W003"].msg
+        assert "W003" not in find(Settings(result_backend="django-db"))
+
+    def test_a_cache_that_others_can_see(self, settings: Any) -> None:
+        backend = "django.core.cache.backends.db.DatabaseCache"
+        settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": "cache"}}
+        assert "W003" not in find(Settings(result_backend="django-cache"))
+
+
+class TestSQLite:
+    conf: Settings
+
+    @pytest.fixture(autouse=True)
+    def _use_the_other_database(self) -> None:
+        self.conf = Settings(broker_url="django-db://other", result_backend="disabled://")
+
+    @pytest.mark.parametrize("name", [":memory:", "file:x?mode=memory&cache=shared"])
+    def test_in_memory(self, name: str, add_database: AddDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+        add_database(name)
+        assert find(self.conf) == {}
+        monkeypatch.delattr(mail, "outbox")
+        assert find(self.conf).keys() == {"E005"}
+
+    def test_without_any_options(self, add_database: AddDatabase, tmp_path: Path) -> None:
+        fill(tmp_path / "db.sqlite3")
+        add_database(tmp_path / "db.sqlite3")
+        found = find(self.conf)["W004"]
+        lacking = "WAL mode and IMMEDIATE transactions" if KNOWS_MODES else "WAL mode"
+        assert f"'other' carries tasks without {lacking}:" in found.msg
+        assert "DATABASES['other']" in (found.hint or "")
+        assert ("transaction_mode" if KNOWS_MODES else "connections['other']") in (found.hint or "")
+
+    def test_a_file_that_is_in_wal_mode_already(self, add_database: AddDatabase, tmp_path: Path) -> None:
+        fill(tmp_path / "db.sqlite3", "PRAGMA journal_mode=WAL")
+        add_database(tmp_path / "db.sqlite3")
+        if KNOWS_MODES:
+            assert "without IMMEDIATE transactions:" in find(self.conf)["W004"].msg
+        else:
+            assert find(self.conf) == {}
+
+    @pytest.mark.parametrize("empty", [True, False])
+    def test_a_file_that_is_still_to_come(self, empty: bool, add_database: AddDatabase, tmp_path: Path) -> None:
+        add_database(tmp_path / "db.sqlite3")
+        if empty:
+            (tmp_path / "db.sqlite3").touch()
+        # Old Django cannot say in its settings what the file is going to be.
+        assert find(self.conf).keys() == ({"W004"} if KNOWS_MODES else set())
+
+    def test_doing_what_the_hint_says_helps(
+        self, add_database: AddDatabase, tmp_path: Path, django_db_blocker: Any
+    ) -> None:
+        fill(tmp_path / "db.sqlite3")
+        add_database(tmp_path / "db.sqlite3")
+        hint = find(self.conf)["W004"].hint or ""
+        options = re.search(r'"OPTIONS": (\{.*?\})', hint)
+        assert options
+        add_database(tmp_path / "db.sqlite3", **ast.literal_eval(options[1]))
+        command = re.search(r'manage\.py shell -c "(.*)"', hint)
+        if command:
+            with django_db_blocker.unblock():
+                exec(command[1], {})
+        assert find(self.conf) == {}
+
+    def test_results_in_sqlite_count_too(self, add_database: AddDatabase, tmp_path: Path) -> None:
+        fill(tmp_path / "db.sqlite3")
+        add_database(tmp_path / "db.sqlite3")
+        assert "W004" in find(Settings(broker_url="memory://", result_backend="django-db://other"))
+        assert "W004" not in find(Settings(broker_url="memory://", result_backend="disabled://"))
+
+
+class TestNames:
+    conf = staticmethod(lambda: Settings(broker_url="memory://", result_backend="disabled://"))
+
+    @pytest.mark.parametrize(
+        ("name", "meant"),
+        [
+            ("CELERY_BROKR_URL", "CELERY_BROKER_URL"),
+            ("CELERY_RESULT_EXPIRE", "CELERY_RESULT_EXPIRES"),
+            ("CELERYD_CONCURENCY", "CELERYD_CONCURRENCY"),
+        ],
+    )
+    def test_an_unknown_one_with_celerys_prefix(self, name: str, meant: str, settings: Any) -> None:
+        setattr(settings, name, 1)
+        found = find(self.conf())
+        assert found.keys() == {"W001"}
+        assert found["W001"].msg == (
+            f"{name} is a setting neither of django_tasks nor of Celery. Did you mean {meant}?"
+        )
+
+    def test_one_that_resembles_none(self, settings: Any) -> None:
+        settings.CELERYBEAT_XYZZY = 1
+        assert "Did you mean" not in find(self.conf())["W001"].msg
+
+    @pytest.mark.parametrize(
+        ("name", "meant"),
+        [
+            ("BROKER_ULR", "BROKER_URL"),
+            ("RESULT_BACKND", "RESULT_BACKEND"),
+            ("TASK_ROUTE", "TASK_ROUTES"),
+            ("WORKER_CONCURENCY", "WORKER_CONCURRENCY"),
+        ],
+    )
+    def test_a_misspelt_bare_one(self, name: str, meant: str, settings: Any) -> None:
+        setattr(settings, name, 1)
+        found = find(self.conf())
+        assert found.keys() == {"W002"}
+        assert found["W002"].msg == f"Nothing in django_tasks reads {name}. Did you mean {meant}?"
+
+    @pytest.mark.parametrize(
+        "name",
+        ["TIME_ZONE", "TASKS", "TASK_LIST", "WORKER_NAME", "BROKER", "RESULTS_PER_PAGE", "REDIS_HOST", "IMPORTS"],
+    )
+    def test_names_of_others_are_left_alone(self, name: str, settings: Any) -> None:
+        setattr(settings, name, "UTC")
+        assert find(self.conf()) == {}
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "CELERY_WORKER_PREFETCH_MULTIPLIER",
+            "CELERYD_PREFETCH_MULTIPLIER",
+            "CELERY_REDIS_HOST",
+            "CELERY_MONGODB_BACKEND_SETTINGS",
+            "BROKER_POOL_LIMIT",
+        ],
+    )
+    def test_celerys_names_without_effect(self, name: str, settings: Any) -> None:
+        setattr(settings, name, 1)
+        found = find(self.conf())
+        assert found.keys() == {"I001"}
+        assert found["I001"].msg == f"{name}: this is a setting of Celery's that has no effect here."
+
+    @pytest.mark.parametrize("name", ["BEAT_SCHEDULE", "CELERY_BEAT_SCHEDULE", "CELERYBEAT_SCHEDULE"])
+    def test_beat(self, name: str, settings: Any) -> None:
+        setattr(settings, name, {})
+        found = find(self.conf())
+        assert found.keys() == {"I002"}
+        assert found["I002"].msg == f"{name}: it needs a beat, which this release does not have yet."
+
+    def test_names_set_in_the_program(self) -> None:
+        conf = self.conf()
+        conf.update(beat_schedule={}, worker_prefetch_multiplier=1)
+        assert find(conf).keys() == {"I001", "I002"}
