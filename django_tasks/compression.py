@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import sys
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -108,22 +109,20 @@ def _read_brotli(data: bytes, max_size: int) -> bytes:
 
 
 def _zstd() -> Any:
-    return require_library("zstandard", "The compression 'zstd'", "zstd")
+    name = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+    return require_library(name, "The compression 'zstd'", "zstd")
 
 
 def _read_zstd(data: bytes, max_size: int) -> bytes:
-    # The size that a frame states is allocated at once, whatever max_output_size says, so it is looked at first.
-    if _zstd().frame_content_size(data) > max_size:
-        raise _too_large(max_size)
-    plain: bytes = _zstd().ZstdDecompressor().decompress(data, max_output_size=max_size)
-    return plain
+    reader = _zstd().ZstdDecompressor()
+    return _checked(reader.decompress(data, max_size + 1), reader.eof, max_size)
 
 
 _GZIP = _Method("application/x-gzip", zlib.compress, _read_gzip)
 _BZIP2 = _Method("application/x-bz2", bz2.compress, _read_bzip2)
 _LZMA = _Method("application/x-lzma", lzma.compress, _read_lzma)
 _BROTLI = _Method("application/x-brotli", lambda data: _brotli().compress(data), _read_brotli)
-_ZSTD = _Method("application/zstd", lambda data: _zstd().ZstdCompressor().compress(data), _read_zstd)
+_ZSTD = _Method("application/zstd", lambda data: _zstd().compress(data), _read_zstd)
 _METHODS = {
     "gzip": _GZIP,
     "zlib": _GZIP,

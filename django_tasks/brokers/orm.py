@@ -62,7 +62,7 @@ class ORMBroker(Broker):
 
     def reserve(self, worker: str, queues: Sequence[str], limit: int, lease: int) -> list[Delivery]:
         """Claim rows queue by queue, each time beginning with another queue."""
-        self.listener.notified = False
+        self.listener.before_reserve()
         deliveries = self.claims.reserve(worker, queues, limit, lease, self.now())
         if deliveries:
             self.listener.found_something()
