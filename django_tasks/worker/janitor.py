@@ -104,7 +104,12 @@ class Janitor:
         """Return signs of life of every slot that has any: a stopped process has none, a busy one has."""
         beats = [Beat(self.identity, self.options.hostname, os.getpid(), self.options.queues)]
         for seat in self.page.taken():
-            if not seat.frozen_since and seat.identity:
+            if not seat.identity:
+                continue
+            how = shared.condition(seat.pid)
+            if how is shared.Condition.GONE:
+                seat.state = shared.DEAD  # the supervisor would say so, were it alive
+            elif how is shared.Condition.ALIVE:
                 beats.append(Beat(seat.identity, self.options.hostname, seat.pid, self.options.queues,
                                   seat.leases, seat.processed))  # fmt: skip
         return beats

@@ -108,7 +108,7 @@ class Processes:
 
     def _worker_died(self, pid: int, status: int, now: float) -> None:
         for seat in self.workers.pop(pid):
-            if seat.state != shared.FREE:
+            if seat.state != shared.FREE and seat.pid in (0, pid):
                 seat.state = shared.DEAD if seat.identity else shared.FREE
         if status and not self.page.stopping:
             logger.error("Worker process %d %s", pid, _how(status))

@@ -11,6 +11,7 @@ import os
 import struct
 import time
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any
 
 MAGIC = b"CELERIAC"
@@ -166,10 +167,33 @@ class Page:
             os.unlink(self.path)
 
 
-def is_stopped(pid: int) -> bool:
-    """Whether a process is stopped (SIGSTOP, a debugger); unknown counts as no."""
+class Condition(Enum):
+    """How a process is, as the system tells."""
+
+    ALIVE = "alive"
+    #: SIGSTOP, or a debugger.
+    STOPPED = "stopped"
+    #: Ended, whether or not anybody has taken notice of it.
+    GONE = "gone"
+
+
+def condition(pid: int) -> Condition:
+    """Return how a process is; without /proc, a stopped process cannot be told from a living one."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
+            letter = file.read().rpartition(b")")[2].split()[0]
     except OSError:
-        return False
+        return _condition_by_signal(pid)
+    if letter in (b"Z", b"X"):
+        return Condition.GONE
+    return Condition.STOPPED if letter in (b"T", b"t") else Condition.ALIVE
+
+
+def _condition_by_signal(pid: int) -> Condition:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return Condition.GONE
+    except PermissionError:
+        pass
+    return Condition.ALIVE

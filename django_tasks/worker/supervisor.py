@@ -99,7 +99,7 @@ class Supervisor:
     def _enforce_limits(self, now: float) -> None:
         """Kill what ran longer than its hard limit, and what has been stopped for longer than a lease."""
         for pid, seats in self.processes.workers.items():
-            stopped = shared.is_stopped(pid)
+            stopped = shared.condition(pid) is shared.Condition.STOPPED
             for seat in seats:
                 seat.frozen_since = (seat.frozen_since or now) if stopped else 0.0
             late = next((seat for seat in seats if seat.state == shared.BUSY and 0 < seat.deadline <= now), None)

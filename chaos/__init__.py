@@ -1,0 +1,1 @@
+"""Faults on purpose: workers and producers that are killed and frozen, databases that are restarted, and an audit."""

@@ -1,0 +1,16 @@
+"""Django settings of all processes of a chaos run."""
+
+from __future__ import annotations
+
+import os
+
+from tests.databases import settings_of
+
+SECRET_KEY = "chaos keeps no secrets"
+INSTALLED_APPS = ["django_tasks", "chaos"]
+DATABASES = {"default": settings_of(os.environ["CHAOS_DATABASE_URL"])}
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+#: Short, so that a run of a minute sees many of them end.
+WORKER_LEASE = float(os.environ.get("CHAOS_LEASE", "3"))
+WORKER_SHUTDOWN_TIMEOUT = 5
