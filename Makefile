@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test test-sqlite test-postgresql test-mariadb lint bench docs clean
+.PHONY: help demo test test-sqlite test-postgresql test-mariadb lint chaos bench docs clean
 
 help:  ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -66,6 +66,11 @@ lint: $(VENV)/.$(EXTRA)  ## check style, types, sizes and imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python tools/budgets.py
+
+chaos: $(VENV)/.mariadb  ## kill, freeze and restart everything for a minute on each database, then audit
+	$(BIN)/python -m chaos --database sqlite --seconds 60 $(ARGS)
+	$(BIN)/python -m chaos --database postgresql --seconds 60 $(ARGS)
+	$(BIN)/python -m chaos --database mariadb --seconds 60 $(ARGS)
 
 bench: $(VENV)/.$(EXTRA)  ## measure throughput and latency
 	$(BIN)/python -m benchmarks $(ARGS)

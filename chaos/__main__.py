@@ -95,8 +95,11 @@ def _prepare(options: argparse.Namespace, directory: Path, server: Server | None
 
 def _calm_down() -> float:
     """Wait until no message is left but dead letters; return the seconds that took."""
+    from django.db import connection
+
     from django_tasks.models import QueuedMessage
 
+    connection.close()  # it may be one to a server that was restarted
     begin = time.monotonic()
     while time.monotonic() - begin < CALM:
         if not QueuedMessage.objects.exclude(status=QueuedMessage.DEAD).exists():

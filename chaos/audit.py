@@ -6,6 +6,9 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 
+from django.conf import settings
+from django.db import DatabaseError, connection
+
 from chaos import record
 from django_tasks import states
 from django_tasks.models import QueuedMessage, TaskResult
@@ -25,8 +28,8 @@ class Sampler(threading.Thread):
         while not self.stop.wait(0.3):
             try:
                 self.look()
-            except Exception:
-                self.stop.wait(0.3)  # the database is being restarted
+            except DatabaseError:
+                connection.close()  # the database is being restarted
 
     def look(self, everything: bool = False) -> None:
         """Compare what is stored with what was seen first."""
@@ -46,6 +49,8 @@ class Audit:
     lost_links: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     innocent_dead: list[str] = field(default_factory=list)
+    #: Dead letters that killed nobody, but whose worker the monkey did kill each time.
+    unlucky: list[str] = field(default_factory=list)
     early: list[str] = field(default_factory=list)
     still_running: int = 0
     extra_starts: int = 0
@@ -61,7 +66,8 @@ class Audit:
         return (
             f"sent {self.sent} (and {self.unsure} unsure), lost {len(self.lost)}, "
             f"lost callbacks {len(self.lost_links)}, "
-            f"changed results {len(self.changed)}, dead letters that killed nobody {len(self.innocent_dead)}, "
+            f"changed results {len(self.changed)}, innocent dead letters {len(self.innocent_dead)} "
+            f"(and {len(self.unlucky)} whose worker was killed each time), "
             f"still running {self.still_running}, extra starts {self.extra_starts} for {self.kills} kills and freezes"
         )
 
@@ -93,7 +99,9 @@ def audit(path: str, sampler: Sampler) -> Audit:
         i for i in sent if kinds[i] == "linked" and ended.get(i) == states.SUCCESS and i not in followed
     )
     findings.changed = sorted(set(sampler.changed))
-    findings.innocent_dead = sorted(i for i in dead if kinds.get(i) != "poison")
+    harmless = sorted(i for i in dead if kinds.get(i) != "poison")
+    findings.unlucky = [i for i in harmless if starts[i] > settings.TASK_MAX_DELIVERIES]
+    findings.innocent_dead = [i for i in harmless if i not in findings.unlucky]
     findings.still_running = QueuedMessage.objects.exclude(status=QueuedMessage.DEAD).count()
     expected = {"retried": 2}
     normal = {i: n for i, n in starts.items() if kinds.get(i, "poison") != "poison"}

@@ -26,7 +26,7 @@ def send(kind: str, task_id: str) -> None:
     elif kind == "middle":
         tasks.work.apply_async((random.uniform(0.001, 0.08),), task_id=task_id)
     elif kind == "long":
-        tasks.work.apply_async((random.uniform(0.5, 3 * float(os.environ["CHAOS_LEASE"])),), task_id=task_id)
+        tasks.work.apply_async((random.uniform(0.3, 1.2) * float(os.environ["CHAOS_LEASE"]),), task_id=task_id)
     elif kind == "delayed":
         tasks.work.apply_async((0,), task_id=task_id, countdown=random.uniform(0.5, 8))
     elif kind == "retried":

@@ -13,4 +13,5 @@ USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 #: Short, so that a run of a minute sees many of them end.
 WORKER_LEASE = float(os.environ.get("CHAOS_LEASE", "3"))
+TASK_MAX_DELIVERIES = 3
 WORKER_SHUTDOWN_TIMEOUT = 5
