@@ -16,7 +16,7 @@ from chaos import record, tasks  # noqa: E402 - Django has to be set up first
 from django_tasks.exceptions import OperationalError  # noqa: E402
 
 #: How often each kind is sent.
-WEIGHTS = {"short": 70, "middle": 10, "long": 1, "delayed": 8, "retried": 5, "linked": 5, "poison": 0.15}
+WEIGHTS = {"short": 70, "middle": 10, "long": 0.3, "delayed": 8, "retried": 5, "linked": 5, "poison": 0.15}
 
 
 def send(kind: str, task_id: str) -> None:
