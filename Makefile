@@ -37,7 +37,7 @@ $(VENV)/.mariadb: $(VENV)/.$(EXTRA)
 	$(PIP) -e ".[mariadb]" "$(DJANGO)" >$(VENV)/mariadb.log 2>&1 && touch $@ || \
 	    echo "mysqlclient could not be built (see $(VENV)/mariadb.log): it needs a C compiler and MariaDB's client headers."
 
-demo: $(VENV)/.package  ## run the example project: worker, beat and site
+demo: $(VENV)/.package  ## run the example project: web site, worker and sample jobs
 	$(BIN)/python -m example_project.demo $(ARGS)
 
 test: test-sqlite test-postgresql test-mariadb  ## run the suite on SQLite, PostgreSQL and MariaDB

@@ -49,8 +49,7 @@ def main(argv: list[str]) -> int:
     add_arguments(commands.add_parser("worker", help="run tasks until stopped"))
     options = vars(parser.parse_args(argv))
     sys.path.insert(0, os.getcwd())
-    if options.pop("reload"):
-        return restart_on_change()
+    reload = options.pop("reload")
     try:
         app = find_app(options["app"]) if options["app"] else None
         if not settings.configured and "DJANGO_SETTINGS_MODULE" not in os.environ:
@@ -58,6 +57,8 @@ def main(argv: list[str]) -> int:
         django.setup()
         app = app or get_current_app()
         app.start()
+        if reload:
+            return restart_on_change()
         if made_here():
             migrate()
         return run_worker(app, options)

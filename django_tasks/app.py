@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import threading
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, NoReturn, ParamSpec, TypeVar, overload
 
+from django.apps import apps
 from django.conf import settings
 from django.utils.module_loading import import_string
 
@@ -16,14 +19,25 @@ from django_tasks.brokers.base import Broker
 from django_tasks.canvas import Signature
 from django_tasks.conf import BACKEND_SCHEMES, BROKER_SCHEMES, Settings, find_scheme
 from django_tasks.control import Control
-from django_tasks.decorators import make_task
-from django_tasks.registry import TaskRegistry, tasks
-from django_tasks.result import AsyncResult
-from django_tasks.routing import Router, resolve_annotations
+from django_tasks.decorators import annotate, make_task, register
+from django_tasks.exceptions import ImproperlyConfigured
+from django_tasks.registry import TaskRegistry, gen_task_name, tasks
+from django_tasks.result import AsyncResult, result_of
+from django_tasks.routing import Router
 from django_tasks.serialization import content_types
-from django_tasks.task import Task
+from django_tasks.task import Task as BaseTask
 
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
+
+#: What a ``Celery`` app has and this release does not, and what to do instead.
+_LATER = {
+    **dict.fromkeys(
+        ("add_periodic_task", "on_after_configure", "on_after_finalize"),
+        "periodic tasks come with a later release. Until then, let cron call a management command that calls .delay().",
+    ),
+}
 
 
 class App:
@@ -38,7 +52,7 @@ class App:
         backend: ``RESULT_BACKEND``.
         include: modules to import when the app starts.
         set_as_current: shared tasks use this app.
-        task_cls: base class of its tasks.
+        task_cls: base class of its tasks, or the dotted path of one.
         config_source: as for ``config_from_object``.
         settings: any further settings.
     """
@@ -51,21 +65,25 @@ class App:
         backend: str | None = None,
         include: Iterable[str] = (),
         set_as_current: bool = True,
-        task_cls: type[Task[Any, Any]] | None = None,
+        task_cls: type[BaseTask[Any, Any]] | str | None = None,
         config_source: Any = None,
         **settings: Any,
     ) -> None:
-        if standalone.is_needed():
+        #: Whether tasks that are made from now on get their annotations at once.
+        self.started = standalone.is_needed()
+        if self.started:
             standalone.configure()
         self.main = main
-        self.task_cls = task_cls
+        self._task_cls = task_cls
         self.conf = Settings(**settings)
         self.conf.update({k: v for k, v in (("broker_url", broker), ("result_backend", backend)) if v is not None})
         if config_source is not None:
             self.config_from_object(config_source)
         self.control = Control(self)
         self._modules = list(include)
+        self._searches: list[tuple[Any, str]] = []
         self._made: dict[str, tuple[Any, Any]] = {}
+        self._making = threading.RLock()
         if set_as_current:
             current.set_current_app(self)
 
@@ -80,29 +98,64 @@ class App:
         """
         self.conf.from_object(source, namespace)
 
-    def autodiscover_tasks(self, packages: Iterable[str] | None = None, related_name: str = "tasks") -> None:
-        """Import ``<package>.tasks`` of these packages when the app starts.
+    def autodiscover_tasks(
+        self, packages: Iterable[str] | Callable[[], Iterable[str]] | None = None, related_name: str = "tasks"
+    ) -> None:
+        """Import a module of each package when the app starts.
 
-        Without packages there is nothing to do: the tasks of all installed apps are imported by Django's start.
+        The ``tasks`` modules of installed apps need no call: Django's start imports them.
+
+        Args:
+            packages: names of packages, or a function that returns them; all installed apps by default.
+            related_name: the module's name within each package.
         """
-        for package in packages or ():
-            if find_spec(f"{package}.{related_name}") is not None:
-                self._modules.append(f"{package}.{related_name}")
+        self._searches.append((packages, related_name))
+
+    def _discovered(self) -> Iterable[str]:
+        """Yield the modules that ``autodiscover_tasks`` asked for."""
+        # INSTALLED_APPS, which a function may return, can name an AppConfig in place of its package.
+        configs = {f"{type(c).__module__}.{type(c).__qualname__}": c.name for c in apps.get_app_configs()}
+        for packages, related_name in self._searches:
+            found = packages() if callable(packages) else packages
+            for package in configs.values() if found is None else found:
+                module = f"{configs.get(package, package)}.{related_name}"
+                if find_spec(module) is not None:
+                    yield module
 
     def start(self) -> None:
-        """Import the app's modules and apply ``TASK_ANNOTATIONS`` (Django's start and the worker call it)."""
-        for module in (*self._modules, *self.conf.imports, *self.conf.include):
+        """Import the app's modules and apply ``TASK_ANNOTATIONS`` (Django's start and the worker call it).
+
+        Raises:
+            ImproperlyConfigured: a setting cannot be used.
+            ImportError: a module of the app cannot be imported.
+        """
+        for module in (*self._modules, *self._discovered(), *self.conf.imports, *self.conf.include):
             importlib.import_module(module)
         for task in tasks.values():
-            attributes = {**self.router.route_attributes(task.name),
-                          **resolve_annotations(self.conf.task_annotations, task.name, task)}  # fmt: skip
-            for key, value in attributes.items():
-                setattr(type(task), key, value)
+            annotate(self, task)
+        self.started = True
 
     @property
     def tasks(self) -> TaskRegistry:
         """All tasks of this process by name."""
         return tasks
+
+    @property
+    def Task(self) -> type[BaseTask[Any, Any]]:
+        """The base class of this app's tasks."""
+        if isinstance(self._task_cls, str):
+            self._task_cls = import_string(self._task_cls.replace(":", "."))
+        base: Any = self._task_cls or BaseTask
+        return base  # type: ignore[no-any-return]
+
+    @overload
+    def task(self, function: Callable[P, R], /) -> BaseTask[P, R]: ...
+    @overload
+    def task(
+        self, /, *, bind: Literal[True], **options: Any
+    ) -> Callable[[Callable[Concatenate[Any, P], R]], BaseTask[P, R]]: ...
+    @overload
+    def task(self, /, **options: Any) -> Callable[[Callable[P, R]], BaseTask[P, R]]: ...
 
     def task(self, function: Any = None, /, **options: Any) -> Any:
         """Make a task of a function, as ``shared_task`` does, for this app only."""
@@ -112,9 +165,9 @@ class App:
         """Register an instance of a task class, or the class; return the instance."""
         task = task() if isinstance(task, type) else task
         if not task.name:
-            type(task).name = f"{type(task).__module__}.{type(task).__qualname__}"
+            task.name = gen_task_name(type(task).__module__, type(task).__name__, self.main)
         task._app = self
-        return tasks.register(task)
+        return register(self, task)
 
     # -- what the settings name
 
@@ -125,6 +178,7 @@ class App:
         return broker
 
     def _make_broker(self, url: str) -> Broker:
+        standalone.prepare(url)
         conf = self.conf
         broker: Broker = _load("BROKER_URL", url, BROKER_SCHEMES)(
             url,
@@ -142,6 +196,7 @@ class App:
         return backend
 
     def _make_backend(self, url: str) -> ResultBackend:
+        standalone.prepare(url)
         conf = self.conf
         accept = conf.result_accept_content or conf.accept_content
         backend: ResultBackend = _load("RESULT_BACKEND", url, BACKEND_SCHEMES)(
@@ -167,7 +222,11 @@ class App:
         """Make a part at its first use, and again when the settings that it was made from have changed."""
         made = self._made.get(what)
         if made is None or made[0] != key:
-            made = self._made[what] = (key, make(key))
+            # Two threads with a broker each would not see each other's messages if it is in memory.
+            with self._making:
+                made = self._made.get(what)
+                if made is None or made[0] != key:
+                    made = self._made[what] = (key, make(key))
         part: T = made[1]
         return part
 
@@ -188,13 +247,15 @@ class App:
         self, name: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> AsyncResult[Any]:
         """Call a task by name, which this process need not know; ``options`` are those of ``apply_async``."""
+        if self.conf.task_always_eager:
+            warnings.warn(f"TASK_ALWAYS_EAGER has no effect on send_task({name!r}): it is sent.", stacklevel=2)
         message = producer.build_message(self, name, args, kwargs, options, tasks.get(name))
         producer.publish(self, [message], options)
-        return self.AsyncResult(message.id)
+        return result_of(message, self, self)
 
-    def run_eagerly(self, task: Any, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
-        """Run a task here and now (``Task.apply``)."""
-        return eager.run(self, task, args, kwargs, options)
+    def run_eagerly(self, task: Any, args: Any, kwargs: Any, options: dict[str, Any], sent: bool = False) -> Any:
+        """Run a task here and now: for ``Task.apply`` and, if it is to be as ``sent``, for ``TASK_ALWAYS_EAGER``."""
+        return eager.run(self, task, args, kwargs, options, sent=sent)
 
     def AsyncResult(self, task_id: str) -> AsyncResult[Any]:
         """Return the result of a task id."""
@@ -208,6 +269,13 @@ class App:
 
     def __repr__(self) -> str:
         return f"<App {self.main or 'default'}>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name in _LATER:
+                raise ImproperlyConfigured(f"App.{name}: {_LATER[name]}")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 _NO_ENGINE = "django.db.backends.dummy"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 
 from django.apps import AppConfig, apps
@@ -10,6 +11,9 @@ from django.utils.module_loading import module_has_submodule
 from django_tasks import checks
 from django_tasks.app import App as _App  # noqa: F401 - says how the default app is made
 from django_tasks.current import get_current_app
+from django_tasks.exceptions import ImproperlyConfigured
+
+logger = logging.getLogger("django_tasks")
 
 
 class DjangoTasksConfig(AppConfig):
@@ -20,9 +24,15 @@ class DjangoTasksConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Import every ``tasks`` module; an error in one of them is the project's to see, with its traceback."""
+        """Import every ``tasks`` module; an error in one of them is the project's to see, with its traceback.
+
+        A setting that cannot be used is no error yet, so that ``manage.py check`` can run and tell all about it.
+        """
         checks.register_checks(lambda: get_current_app().conf)
         for config in apps.get_app_configs():
             if config.name != self.name and module_has_submodule(config.module, "tasks"):
                 import_module(f"{config.name}.tasks")
-        get_current_app().start()
+        try:
+            get_current_app().start()
+        except ImproperlyConfigured as exc:
+            logger.error("%s", exc)

@@ -16,7 +16,8 @@ def argument_check(function: Callable[..., Any], *, skip_first: bool = False) ->
         skip_first: leave out the first parameter (``self`` of a bound task).
     """
     try:
-        parameters = list(inspect.signature(function).parameters.values())
+        # As Celery does it, a decorator counts as it is written: it may add arguments of its own.
+        parameters = list(inspect.signature(function, follow_wrapped=False).parameters.values())
     except (TypeError, ValueError):
         return None  # built-in functions do not say what they take
     if skip_first and parameters and parameters[0].kind in (_POSITIONAL_ONLY, _POSITIONAL_OR_KEYWORD):

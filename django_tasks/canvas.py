@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from django_tasks.current import get_current_app
 from django_tasks.exceptions import NotRegistered
@@ -95,12 +95,12 @@ class Signature(dict[str, Any]):
         """Send it; the arguments are those of ``Task.apply_async``."""
         merged = self._merge(args, kwargs, options)
         task = tasks.get(self.task)
-        if task is None:
+        if task is None or (self._app is not None and task.app is not self._app):
             return self.app.send_task(self.task, merged[0], merged[1], **merged[2])
         result: AsyncResult[Any] = task.apply_async(merged[0], merged[1], **merged[2])
         return result
 
-    def delay(self, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
+    def delay(self, /, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
         """Send it with these arguments added."""
         return self.apply_async(args, kwargs)
 
@@ -109,7 +109,7 @@ class Signature(dict[str, Any]):
         merged = self._merge(args, kwargs, options)
         return self._local_task().apply(merged[0], merged[1], **merged[2])
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         merged = self._merge(args, kwargs, {})
         return self._local_task()(*merged[0], **merged[1])
 
@@ -139,13 +139,22 @@ class Signature(dict[str, Any]):
         """Call ``errback`` when this has failed; return ``errback``."""
         return self._append("link_error", errback)
 
+    def on_error(self, errback: Signature) -> Signature:
+        """As ``link_error``, but return the signature itself."""
+        self.link_error(errback)
+        return self
+
     def _append(self, option: str, signature: Signature) -> Signature:
-        present = self.options.setdefault(option, [])
-        if not isinstance(present, list):
-            present = self.options[option] = [present]
+        present = self.options.get(option) or []
+        present = list(present) if isinstance(present, (list, tuple)) else [present]
         if signature not in present:
-            present.append(signature)
+            # A new list: clones share the old one.
+            self.options[option] = [*present, signature]
         return signature
+
+    def __or__(self, other: Any) -> NoReturn:
+        """Refuse: what a dict makes of ``add.s(1) | add.s(2)`` is not the chain that it looks like."""
+        raise TypeError("chains (a | b) come with a later release; a.link(b) calls b with the result of a")
 
     def __repr__(self) -> str:
         arguments = [repr(a) for a in self.args] + [f"{k}={v!r}" for k, v in self.kwargs.items()]

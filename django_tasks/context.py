@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +12,17 @@ if TYPE_CHECKING:
 
 
 class Context:
-    """The facts of one run, as ``self.request`` (Celery's ``Context``).
+    """The facts of one run, as ``self.request`` (Celery's ``Context``, with its names).
 
     What is not an attribute of its own is looked up in the message, then in the message's custom headers.
+
+    Args:
+        owner: the task.
+        message: the message that is run; None for a task that is called as a function.
+        facts: further attributes.
+
+    Raises:
+        AttributeError: on reading what is neither a fact of Celery's requests nor a custom header of this message.
     """
 
     called_directly = True
@@ -30,9 +40,10 @@ class Context:
     loglevel: int | None = None
     utc = True
     headers: dict[str, Any] | None = None
-    ignore_result: bool | None = None
     #: Set by ``Task.retry``: the message that makes the next run.
     next_run: Message | None = None
+    #: Set once the worker's own call has begun; further calls of the task in it are calls of a function.
+    entered = False
 
     def __init__(self, owner: Any = None, message: Message | None = None, **facts: Any) -> None:
         self.owner = owner
@@ -52,22 +63,55 @@ class Context:
         self.__dict__.update(facts)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name in MESSAGE_FREE:
+        if name.startswith("__") or name in _OWN:
             raise AttributeError(name)
-        message = self.__dict__.get("message")
-        if message is not None:
-            if name in EMBEDDED:
-                return (message.embed or {}).get(name)
-            try:
-                return getattr(message, name)
-            except AttributeError:
-                return (message.headers or {}).get(name)
-        return None
+        if name in _COMPUTED:
+            return getattr(self, _COMPUTED[name])(name)
+        if self.message is not None and hasattr(self.message, name):
+            return getattr(self.message, name)
+        if self.headers and name in self.headers:
+            return self.headers[name]
+        if name in _DEFAULTS:
+            return _DEFAULTS[name]
+        raise AttributeError(f"The request of {self.task}[{self.id}] has no {name!r}, nor has it such a custom header")
+
+    def _embedded(self, name: str) -> Any:
+        return (self.message.embed or {}).get(name) if self.message is not None else None
+
+    def _time(self, name: str) -> str | None:
+        """Return ``eta`` or ``expires`` as Celery's requests hold them: as ISO 8601 text."""
+        instant = getattr(self.message, name, None)
+        return instant.isoformat() if instant is not None else None
+
+    def _own_id(self, name: str) -> Any:
+        return getattr(self.message, "correlation_id", None) or self.id
+
+    def _group(self, name: str) -> Any:
+        return getattr(self.message, "group", None)
+
+    def _ignore_result(self, name: str) -> bool:
+        """Return what the message says, else the task, else the settings."""
+        ignored = getattr(self.message, "ignore_result", None)
+        if ignored is None and self.owner is not None:
+            ignored = self.owner.ignore_result
+            if ignored is None:
+                ignored = self.owner.app.conf.task_ignore_result
+        return bool(ignored)
+
+    def _properties(self, name: str) -> dict[str, Any] | None:
+        if self.message is None:
+            return None
+        return {
+            "correlation_id": self.correlation_id,
+            "reply_to": self.message.reply_to or "",
+            "delivery_mode": 2,
+            "priority": self.message.priority or 0,
+            "delivery_info": self.delivery_info,
+        }
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return a fact by name, or ``default``."""
-        value = getattr(self, key, None)
-        return default if value is None else value
+        """Return a fact by name, or ``default`` where there is none."""
+        return getattr(self, key, default)
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         """Change facts of this run, as a dict's ``update``."""
@@ -77,16 +121,49 @@ class Context:
         return f"<Context: {self.task}[{self.id}]>"
 
 
-#: Parts of the message's ``embed`` that Celery shows as attributes of the request.
-EMBEDDED = frozenset({"callbacks", "errbacks", "chain", "chord"})
-MESSAGE_FREE = frozenset({"message", "owner", "outer", "children"})
+#: Set in ``__init__``: looking further for one of them would never end.
+_OWN = frozenset({"message", "owner", "outer", "children"})
+#: Facts that are made from others, and by which method.
+_COMPUTED = {
+    **dict.fromkeys(("callbacks", "errbacks", "chain", "chord"), "_embedded"),
+    **dict.fromkeys(("eta", "expires"), "_time"),
+    "correlation_id": "_own_id",
+    "ignore_result": "_ignore_result",
+    "properties": "_properties",
+    "taskset": "_group",
+}
+#: The facts of Celery's requests that a message holds, as they are without one.
+_DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys((
+        "argsrepr", "group", "group_index", "kwargsrepr", "origin", "priority", "queue", "reply_to", "shadow",
+        "stamped_headers", "stamps", "timelimit",
+    )),
+    "replaced_task_nesting": 0,
+}  # fmt: skip
 
 _current: ContextVar[Context | None] = ContextVar("django_tasks_request", default=None)
 
 
-def current_request() -> Context | None:
-    """Return the request of the task that runs here now, or None outside a task."""
+def innermost_request() -> Context | None:
+    """Return the request of the task whose code runs here now, even if it was called as a function."""
     return _current.get()
+
+
+def runs() -> Iterator[Context]:
+    """Yield the requests of the runs that go on here, the innermost first; calls of tasks as functions are none."""
+    context = _current.get()
+    while context is not None:
+        if not context.called_directly:
+            yield context
+        context = context.outer
+
+
+def current_request() -> Context | None:
+    """Return the request of the run that goes on here, or None outside a task."""
+    context = _current.get()
+    while context is not None and context.called_directly:
+        context = context.outer
+    return context
 
 
 def request_of(owner: Any) -> Context:
@@ -97,6 +174,15 @@ def request_of(owner: Any) -> Context:
             return context
         context = context.outer
     return Context(owner, args=(), kwargs={}, headers={})
+
+
+def enter(owner: Any) -> bool:
+    """Say whether a call of the task that begins is the one that the run here is for; that is so only once."""
+    context = _current.get()
+    if context is None or context.owner is not owner or context.called_directly or context.entered:
+        return False
+    context.entered = True
+    return True
 
 
 def push(context: Context) -> Token[Context | None]:
@@ -110,5 +196,15 @@ def pop(token: Token[Context | None]) -> None:
     _current.reset(token)
 
 
-#: While True, ``get()`` inside a task is allowed (``allow_join_result``).
+#: While True, ``get()`` inside a task is allowed.
 join_allowed: ContextVar[bool] = ContextVar("django_tasks_join_allowed", default=False)
+
+
+@contextmanager
+def allow_join_result() -> Iterator[None]:
+    """Allow ``get()`` inside a task: the slot it waits in cannot run what it waits for."""
+    token = join_allowed.set(True)
+    try:
+        yield
+    finally:
+        join_allowed.reset(token)

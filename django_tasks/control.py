@@ -6,9 +6,10 @@ import signal as signals_module
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from django_tasks import states
+from django_tasks import signals, states
 from django_tasks.backends.base import utc_now
 from django_tasks.brokers.base import new_lease
+from django_tasks.context import Context
 from django_tasks.exceptions import ImproperlyConfigured, TaskRevokedError
 from django_tasks.finish import failure, finish
 from django_tasks.outcome import TaskMeta
@@ -45,10 +46,15 @@ class Control:
             self._order(TERMINATE, "", ids=task_ids, signal=signal_number(signal))
         control = self._broker_control()
         deliveries = control.take(task_ids, new_lease())
+        for delivery in deliveries if signals.task_revoked.receivers else ():
+            task = self.app.tasks.get(delivery.message.task)
+            signals.task_revoked.send(sender=task, request=Context(task, delivery.message), terminated=False,
+                                      signum=None, expired=False)  # fmt: skip
         error = TaskRevokedError("revoked")
         finish(self.app, [failure(self.app, each, error, state=states.REVOKED) for each in deliveries])
         waiting = {delivery.message.id for delivery in deliveries}
-        self._mark_revoked([each for each in task_ids if each not in waiting], error)
+        others = [each for each in task_ids if each not in waiting]
+        self._mark_revoked(others, TaskRevokedError("terminated" if terminate else "revoked"))
 
     def _mark_revoked(self, task_ids: list[str], error: Exception) -> None:
         """Store REVOKED for what no queue holds; where the task has ended, that stays."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from django_tasks.context import current_request
+from django_tasks.context import innermost_request
 from django_tasks.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
@@ -19,6 +19,11 @@ def set_current_app(app: App | None) -> None:
     """Make ``app`` the one that shared tasks use."""
     global _app
     _app = app
+
+
+def find_current_app() -> App | None:
+    """Return the current app if there is one already."""
+    return _app
 
 
 def set_default_factory(factory: Callable[[], App]) -> None:
@@ -75,7 +80,7 @@ class Proxy:
 
 
 def _find_task() -> Any:
-    request = current_request()
+    request = innermost_request()
     return None if request is None else request.owner
 
 

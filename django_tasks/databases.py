@@ -12,17 +12,27 @@ import django.db
 from django.conf import settings
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.utils.timezone import make_naive
+from django.utils.timezone import get_default_timezone, make_aware, make_naive
 
-from django_tasks.exceptions import ImproperlyConfigured, OperationalError
+from django_tasks.exceptions import ImproperlyConfigured, MessageTooLarge, OperationalError
 
 T = TypeVar("T")
 
-#: What servers say when a statement lost a race and can simply be run again.
-_TRANSIENT = ("database is locked", "database table is locked", "deadlock", "lock wait timeout", "could not serialize")
-_NO_TABLE = ("no such table", "does not exist", "doesn't exist", "no such column", "unknown column")
-#: Seconds for which a transient failure is met by trying again.
+#: The vendors whose SQL we speak; MariaDB calls itself "mysql".
+VENDORS = ("sqlite", "postgresql", "mysql")
+#: The first SQLite with RETURNING.
+OLDEST_SQLITE = (3, 35)
+#: How servers say that a statement lost a race for a lock and can simply be run again. PostgreSQL and MariaDB say it by
+#: a code, since their texts may be translated; SQLite says it in words.
+_LOST_RACE = {"40001", "40P01", "55P03", 1020, 1205, 1213}
+_LOCKED = ("database is locked", "database table is locked", "database schema is locked")
+#: How they say that there is no such table or column.
+_MISSING = {"42P01", "42703", 1054, 1146}
+_NO_TABLE = ("no such table", "no such column", "has no column")
+#: Seconds for which lost races are met by trying again.
 PATIENCE = 30.0
+#: Bytes of a statement that every server takes.
+SMALL_STATEMENT = 1024 * 1024
 
 
 def in_user_transaction(alias: str) -> bool:
@@ -31,6 +41,10 @@ def in_user_transaction(alias: str) -> bool:
     if not connection.atomic_blocks:
         return bool(connection.in_atomic_block)
     return any(not getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
+
+
+class LostRace(OperationalError):
+    """A statement lost a race for a lock; nothing of its transaction was done."""
 
 
 class Database:
@@ -54,6 +68,34 @@ class Database:
         connection = self.connection
         return " FOR UPDATE" if connection.features.has_select_for_update and connection.in_atomic_block else ""
 
+    @property
+    def skip_locked(self) -> bool:
+        """Whether a SELECT can lock what nobody has locked and pass over the rest (not on MariaDB before 10.6)."""
+        return bool(self.connection.features.has_select_for_update_skip_locked)
+
+    def check(self) -> None:
+        """Make sure that our statements can run here; no connection is made for that.
+
+        Raises:
+            ImproperlyConfigured: there is no such database, it is of another kind, or too old.
+        """
+        if self.alias not in connections:
+            raise ImproperlyConfigured(
+                f"There is no database {self.alias!r} for django-db://{self.alias}. DATABASES has "
+                f"{', '.join(connections)}."
+            )
+        connection: Any = self.connection
+        if connection.vendor not in VENDORS:
+            raise ImproperlyConfigured(
+                f"django-db://{self.alias} cannot use {connection.display_name}: it needs SQLite, PostgreSQL, MariaDB "
+                "or MySQL. Name another database of DATABASES, as in django-db://other."
+            )
+        if connection.vendor == "sqlite" and (version := connection.Database.sqlite_version_info) < OLDEST_SQLITE:
+            raise ImproperlyConfigured(
+                f"SQLite {'.'.join(map(str, version))} is too old for django-db://{self.alias}: it needs "
+                f"{'.'.join(map(str, OLDEST_SQLITE))}. Use a newer Python build, or another database."
+            )
+
     def run(self, work: Callable[[], T]) -> T:
         """Run ``work``, again when it lost a race for a lock; inside the caller's transaction only once."""
         deadline = time.monotonic() + PATIENCE
@@ -62,9 +104,8 @@ class Database:
             try:
                 with self.translated_errors():
                     return work()
-            except OperationalError as exc:
-                transient = any(words in str(exc).lower() for words in _TRANSIENT)
-                if not transient or self.connection.in_atomic_block or time.monotonic() > deadline:
+            except LostRace:
+                if self.connection.in_atomic_block or time.monotonic() > deadline:
                     raise
             time.sleep(pause)
             pause = min(pause * 2, 0.2)
@@ -74,18 +115,27 @@ class Database:
         """Turn database errors into ours, and drop a connection that broke."""
         try:
             yield
-        except (django.db.OperationalError, django.db.InterfaceError, django.db.ProgrammingError) as exc:
-            text = str(exc).strip()
-            if any(words in text.lower() for words in _NO_TABLE) and "django_tasks" in text:
-                raise ImproperlyConfigured(
-                    f"The tables of django_tasks are missing or old in database {self.alias!r}: "
-                    f"run `python manage.py migrate`. ({text})"
-                ) from exc
-            if isinstance(exc, django.db.ProgrammingError):
-                raise
-            if not self.connection.in_atomic_block:
-                self.connection.close()
-            raise OperationalError(f"Database {self.alias!r}: {text}") from exc
+        except (django.db.OperationalError, django.db.InterfaceError) as exc:
+            raise self._translated(exc) from exc
+        except (django.db.ProgrammingError, django.db.InternalError) as exc:
+            # Mistakes, ours or (a transaction that has failed before) the caller's; but for these:
+            standby = isinstance(exc, django.db.InternalError) and not self.connection.in_atomic_block
+            if standby or _code(exc) in _MISSING:
+                raise self._translated(exc) from exc
+            raise
+
+    def _translated(self, exc: django.db.Error) -> Exception:
+        code, text = _code(exc), str(exc).strip()
+        if code in _MISSING or any(words in text for words in _NO_TABLE):
+            return ImproperlyConfigured(
+                f"The tables of django_tasks are missing or old in database {self.alias!r}: "
+                f"run `python manage.py migrate`. ({text})"
+            )
+        if code in _LOST_RACE or any(words in text for words in _LOCKED):
+            return LostRace(f"Database {self.alias!r}: {text}")
+        if not self.connection.in_atomic_block:
+            self.connection.close()  # the next statement makes a new one
+        return OperationalError(f"Database {self.alias!r}: {text}")
 
     def atomic(self) -> AbstractContextManager[Any]:
         """Open a transaction, or a savepoint inside the caller's."""
@@ -104,36 +154,86 @@ class Database:
             cursor.execute(statement, parameters)
             return int(cursor.rowcount)
 
+    def check_size(self, size: int) -> None:
+        """Make sure that the server takes a statement of that many bytes.
+
+        MariaDB answers one that is too large by closing the connection, which could not be told from an outage.
+
+        Raises:
+            MessageTooLarge: it does not.
+        """
+        if size <= SMALL_STATEMENT or self.connection.vendor != "mysql":
+            return
+        limit = int(self.query("SELECT @@max_allowed_packet")[0][0])
+        if size > limit - SMALL_STATEMENT // 16:
+            raise MessageTooLarge(
+                f"A row of {size:,} bytes is more than database {self.alias!r} takes (max_allowed_packet = {limit:,}). "
+                "Store the data elsewhere and pass its key, or raise max_allowed_packet on the server."
+            )
+
+
+def _code(exc: BaseException) -> Any:
+    """Return the server's code of an error: PostgreSQL's SQLSTATE, MariaDB's number."""
+    cause = exc.__cause__
+    code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    return code or (exc.args[0] if exc.args and isinstance(exc.args[0], int) else None)
+
+
+def statement_size(text: str) -> int:
+    """Return the bytes that a text takes in a statement of MariaDB, which writes some characters as two."""
+    return len(text.encode("utf-8", "replace")) + sum(map(text.count, "\\\"'\n\r\0\x1a"))
+
+
+def storable(text: str) -> str:
+    """Return a text as every database can hold it: NUL (which PostgreSQL refuses) and lone surrogates as escapes."""
+    if "\0" in text:
+        text = text.replace("\0", "\\x00")
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
 
 def unsent_ids(database: Database) -> set[str]:
-    """Return the task ids that the open transaction has sent; they are kept with its outermost block."""
+    """Return the task ids that the open transaction has sent; they are kept for that transaction only."""
     connection: Any = database.connection
-    block = connection.atomic_blocks[0] if connection.atomic_blocks else None
+    now_open = _open_transaction(connection)
     kept = getattr(connection, "_django_tasks_unsent", None)
-    if kept is None or kept[0] is not block:
-        kept = connection._django_tasks_unsent = (block, set())
+    if kept is None or any(old is not new for old, new in zip(kept[0], now_open, strict=True)):
+        kept = connection._django_tasks_unsent = (now_open, set())
     ids: set[str] = kept[1]
     return ids
+
+
+def _open_transaction(connection: Any) -> tuple[Any, ...]:
+    """Return things that are together the same only within one transaction (or a test's savepoint that stands for it).
+
+    A decorated function enters the same block each time; but the list of hooks is a new one after each commit, and so
+    is the savepoint.
+    """
+    blocks, savepoints = connection.atomic_blocks, connection.savepoint_ids
+    for height, block in zip(range(len(blocks), 0, -1), blocks, strict=True):
+        if not getattr(block, "_from_testcase", False):
+            return block, connection.run_on_commit, savepoints[-height] if height <= len(savepoints) else None
+    return None, connection.run_on_commit, None
 
 
 def to_db_time(connection: BaseDatabaseWrapper, instant: datetime | None) -> Any:
     """Return an aware instant as this database wants it as a parameter, whatever ``USE_TZ`` says."""
     if instant is None:
         return None
-    return connection.ops.adapt_datetimefield_value(instant if settings.USE_TZ else make_naive(instant))
+    value = instant if settings.USE_TZ else make_naive(instant, get_default_timezone())
+    return connection.ops.adapt_datetimefield_value(value)
 
 
 def from_db_time(instant: datetime | None) -> datetime | None:
     """Return what a ``DateTimeField`` gives as an aware instant in UTC."""
     if instant is None:
         return None
-    if instant.tzinfo is None and not settings.USE_TZ:
-        return instant.astimezone(timezone.utc)
-    return instant.astimezone(timezone.utc)
+    aware = instant if instant.tzinfo else make_aware(instant, get_default_timezone())
+    return aware.astimezone(timezone.utc)
 
 
 def keep_connections_open() -> None:
     """Let this worker process keep its database connections, whatever ``CONN_MAX_AGE`` says for web requests."""
     for connection in connections.all():
-        connection.settings_dict["CONN_MAX_AGE"] = None
-        connection.close_at = None
+        if not connection.settings_dict["OPTIONS"].get("pool"):  # a pool keeps them itself, and insists on that
+            connection.settings_dict["CONN_MAX_AGE"] = None
+            connection.close_at = None

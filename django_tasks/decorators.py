@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import difflib
 import functools
+import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
+from django_tasks.current import find_current_app
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.registry import gen_task_name, tasks
+from django_tasks.routing import resolve_annotations
 from django_tasks.task import Task
 
 if TYPE_CHECKING:
-    from typing import Concatenate
-
-    from typing_extensions import ParamSpec
-
     from django_tasks.app import App
 
-    P = ParamSpec("P")
-
+P = ParamSpec("P")
 R = TypeVar("R")
 
-#: Options of Celery's that other brokers or later features need; accepted as plain attributes.
-_OPTIONS = {name for name in vars(Task) if not name.startswith("_")} | {"exchange", "routing_key", "trail", "abstract"}
+#: What ``Task`` knows, and what tasks written for Celery may say besides.
+_OPTIONS = {name for name in vars(Task) if not name.startswith("_")} | {"abstract", "base"}
 
 
 @overload
@@ -39,10 +37,12 @@ def shared_task(function: Any = None, /, **options: Any) -> Any:
 
     Args:
         options: attributes of the task (see ``Task``), ``name``, ``bind`` and ``base`` (a subclass of ``Task``).
+            Further ones become attributes too, for the task's own use.
 
     Raises:
         AlreadyRegistered: another function has the name.
         ImproperlyConfigured: an option looks like a misspelt one.
+        TypeError: what is decorated is no function.
     """
     return make_task(None, function, options)
 
@@ -51,13 +51,19 @@ def make_task(app: App | None, function: Any, options: dict[str, Any]) -> Any:
     """Make a task of ``function`` for an app (None: for all), or a decorator that does."""
     if function is None:
         return lambda each: make_task(app, each, options)
-    base = options.pop("base", None) or (app.task_cls if app is not None else None) or Task
-    _check_options(base, options)
-    name = options.pop("name", None) or gen_task_name(function.__module__, function.__name__, app.main if app else None)
+    if not callable(function):
+        raise TypeError(f"A task is made of a function, not of {function!r}; its name is given as name={function!r}.")
+    own = dict(options)  # a decorator may be kept and used for many functions
+    base = own.pop("base", None) or (app.Task if app is not None else Task)
+    _check_options(base, own)
+    current = app or find_current_app()
+    name = own.pop("name", None) or gen_task_name(
+        function.__module__, function.__name__, current.main if current is not None else None
+    )
     attributes = {
-        **options,
+        **own,
         "name": name,
-        "run": function if options.get("bind") else staticmethod(function),
+        "run": function if own.get("bind") else staticmethod(function),
         "__doc__": function.__doc__,
         "__module__": function.__module__,
         "__qualname__": function.__qualname__,
@@ -65,7 +71,28 @@ def make_task(app: App | None, function: Any, options: dict[str, Any]) -> Any:
     }
     task = type(function.__name__, (base,), attributes)()
     functools.update_wrapper(task, function, updated=())
-    return tasks.register(task)
+    return register(current, task)
+
+
+def register(app: App | None, task: Any) -> Any:
+    """Add a task to the registry; once the app has started, with its annotations."""
+    tasks.register(task)
+    if app is not None and app.started:
+        annotate(app, task)
+    return task
+
+
+def annotate(app: App, task: Any) -> None:
+    """Give a task what ``TASK_ROUTES``, ``TASK_ANNOTATIONS`` and ``TASK_DEFAULT_RATE_LIMIT`` have for it."""
+    attributes = {
+        **app.router.route_attributes(task.name),
+        **resolve_annotations(app.conf.task_annotations, task.name, task),
+    }
+    if task.rate_limit is None and app.conf.task_default_rate_limit:
+        attributes.setdefault("rate_limit", app.conf.task_default_rate_limit)
+    for key, value in attributes.items():
+        # Functions, such as an on_failure for every task, become methods.
+        setattr(task, key, value.__get__(task) if inspect.isfunction(value) else value)
 
 
 def _check_options(base: type, options: dict[str, Any]) -> None:

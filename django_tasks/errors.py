@@ -9,7 +9,10 @@ import traceback
 from typing import Any
 
 from django_tasks import exceptions, serialization
-from django_tasks.exceptions import EncodeError, SecurityError
+from django_tasks.exceptions import EncodeError, SecurityError, TaskError
+
+#: Packages whose exceptions have their namesakes in ``django_tasks.exceptions``.
+_CELERYS = ("celery.", "billiard.", "kombu.")
 
 
 def exception_to_dict(exc: BaseException, serializer: str = "json") -> dict[str, Any]:
@@ -40,12 +43,12 @@ def exception_from_dict(data: Any) -> BaseException:
     message = data.get("exc_message")
     arguments = message if isinstance(message, (list, tuple)) else [] if message is None else [message]
     try:
-        return kind(*arguments)
+        exc = kind(*arguments)
     except Exception:
-        # A class whose __init__ wants something else than its args: keep class and args, skip __init__.
         exc = kind.__new__(kind)
-        exc.args = tuple(arguments)
-        return exc
+    # An __init__ may want, or make of them, something else than its args: those were the ones in the worker.
+    exc.args = tuple(arguments)
+    return exc
 
 
 def _find_class(name: str, module_name: str | None) -> type[BaseException]:
@@ -54,7 +57,7 @@ def _find_class(name: str, module_name: str | None) -> type[BaseException]:
     for part in name.split("."):
         found = getattr(found, part, None)
     if found is None:
-        found = getattr(exceptions, name, None) if (module_name or "").startswith("celery.") else None
+        found = getattr(exceptions, name, None) if (module_name or "").startswith(_CELERYS) else None
     if found is None:
         return type(name.rpartition(".")[2], (Exception,), {"__module__": module_name or __name__})
     if not (isinstance(found, type) and issubclass(found, BaseException)):
@@ -109,6 +112,15 @@ class ExceptionInfo:
 
     def __repr__(self) -> str:
         return f"<ExceptionInfo: {self.exception!r}>"
+
+
+def raisable(value: Any) -> Exception:
+    """Return what to raise for a stored error: the end of a worker's task must not end the process that asks."""
+    if isinstance(value, Exception):
+        return value
+    if isinstance(value, BaseException):
+        return TaskError(f"The task raised {value!r}")
+    return Exception(value)
 
 
 class RemoteTraceback(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import numbers
 from datetime import datetime
 from typing import Any
@@ -134,8 +135,11 @@ class AlreadyRegistered(TaskError):
     """Two different tasks have one name."""
 
 
-class TimeoutError(TaskError):
-    """``AsyncResult.get(timeout=...)`` waited that long and the task had not ended."""
+class TimeoutError(TaskError, builtins.TimeoutError):
+    """``AsyncResult.get(timeout=...)`` waited that long and the task had not ended.
+
+    It is Python's ``TimeoutError`` too.
+    """
 
 
 class MaxRetriesExceededError(TaskError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import os
 import random
 import time
@@ -11,12 +12,16 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from asgiref.sync import sync_to_async
+from django.db import connections
+
 from django_tasks import context, hooks, refusal, signals, states
 from django_tasks.backends.base import utc_now
 from django_tasks.brokers.base import Delivery, Settlement, Verb
 from django_tasks.context import Context
 from django_tasks.errors import ExceptionInfo, without_our_frames
-from django_tasks.exceptions import EncodeError, Ignore, Reject, Retry
+from django_tasks.exceptions import EncodeError, Ignore, OperationalError, Reject, Retry
+from django_tasks.finish import failure
 from django_tasks.message import Message
 from django_tasks.outcome import Outcome, TaskMeta
 
@@ -24,9 +29,26 @@ if TYPE_CHECKING:
     from django_tasks.app import App
 
 
+logger = logging.getLogger("django_tasks.worker")
+
+#: A hard and a soft time limit in seconds; None for no limit.
+Limits = tuple[float | None, float | None]
+
+
 def no_admission(task: Any) -> float:
     """Admit every task: there is no rate limit."""
     return 0.0
+
+
+def _nothing() -> None:
+    """Whom it may not concern."""
+
+
+def time_limits(task: Any, message: Message, otherwise: Limits) -> Limits:
+    """Return the hard and soft limit of a run: the call's, else the task's, else the worker's."""
+    hard, soft = message.timelimit
+    return (hard or getattr(task, "time_limit", None) or otherwise[0],
+            soft or getattr(task, "soft_time_limit", None) or otherwise[1])  # fmt: skip
 
 
 class Executor:
@@ -47,7 +69,7 @@ class Executor:
         hostname: str = "",
         admit: Callable[[Any], float] = no_admission,
         guard: Callable[[float | None, float | None], AbstractContextManager[Any]] | None = None,
-        limits: tuple[float | None, float | None] = (None, None),
+        limits: Limits = (None, None),
         eager: bool = False,
     ) -> None:
         self.app = app
@@ -56,19 +78,48 @@ class Executor:
         self.guard = guard
         self.limits = limits
         self.eager = eager
+        #: Told when a message is gone whose outcome is to be stored, in case this process dies before that.
+        self.on_acknowledged: Callable[[], None] = _nothing
 
     def run(self, delivery: Delivery) -> Outcome:
-        """Run a delivery, or refuse it; whatever happens, the outcome says what becomes of the message."""
-        task = self.app.tasks.get(delivery.message.task)
-        refused = refusal.refuse(self.app, delivery, task, self.admit)
-        if refused is not None:
-            return refused
-        if not self._option(task, "acks_late") and self.app.broker.settle([Settlement(delivery, Verb.ACK)]):
-            return Outcome(delivery.message, states.IGNORED, "its lease was lost before it began")
-        outcome = self.execute(task, delivery.message)
-        if self._option(task, "acks_late"):
+        """Run a delivery, or refuse it; whatever happens, the outcome says what becomes of the message.
+
+        Raises:
+            OperationalError: a server is away; the task was not called.
+        """
+        acknowledged = False
+        try:
+            task = self.app.tasks.get(delivery.message.task)
+            refused = refusal.refuse(self.app, delivery, task, self.admit)
+            if refused is not None:
+                return refused
+            if not self._option(task, "acks_late"):
+                if self.app.broker.settle([Settlement(delivery, Verb.ACK)]):
+                    return Outcome(delivery.message, states.IGNORED, "its lease was lost before it began")
+                acknowledged = True
+                if self._stores(task, delivery.message, failed=True):
+                    self.on_acknowledged()
+            outcome = self.execute(task, delivery.message)
+        except OperationalError:
+            raise
+        except Exception as exc:
+            outcome = self._internal_error(delivery, exc)
+        else:
             outcome.settlement = self._settlement(delivery, outcome)
+        if acknowledged:
+            outcome.settlement = None
         return outcome
+
+    def _internal_error(self, delivery: Delivery, exc: Exception) -> Outcome:
+        """End a task that our own code could not run, and keep its message."""
+        message = delivery.message
+        logger.critical("Task %s[%s] INTERNAL ERROR: %r", message.task, message.id, exc, exc_info=exc)
+        if signals.task_internal_error.receivers:
+            task = self.app.tasks.get(message.task)
+            signals.task_internal_error.send(sender=task, task_id=message.id, args=message.args, kwargs=message.kwargs,
+                                             request=Context(task, message), exception=exc,
+                                             traceback=exc.__traceback__, einfo=ExceptionInfo(exc))  # fmt: skip
+        return failure(self.app, delivery, exc, verb=Verb.DEAD)
 
     # -- running
 
@@ -82,7 +133,8 @@ class Executor:
         started = time.perf_counter()
         began = self.app.broker.now() if not self.eager else time.time()
         try:
-            self._before(task, message, request)
+            if self._stores(task, message) and self._option(task, "track_started"):
+                self._store_started(message, request)
             outcome = self._call(task, message, request)
             outcome.runtime = time.perf_counter() - started
             self._encode(task, outcome, request, began)
@@ -91,22 +143,24 @@ class Executor:
             context.pop(token)
         return outcome
 
-    def _before(self, task: Any, message: Message, request: Context) -> None:
-        if self._stores(task, message) and self._option(task, "track_started"):
+    def _store_started(self, message: Message, request: Context) -> None:
+        """Store STARTED; for news of that kind the task does not wait until a server is back."""
+        now = self.app.broker.now() if not self.eager else time.time()
+        meta = self._meta(message, states.STARTED, request, now)
+        try:
             info = {"pid": os.getpid(), "hostname": self.hostname}
-            meta = self._meta(message, states.STARTED, request, self.app.broker.now())
-            meta.result, meta.date_done = self.app.backend.encode(info, states.STARTED), None
+            meta.result = self.app.backend.encode(info, states.STARTED)
             self.app.backend.store([meta])
-        if signals.task_prerun.receivers:
-            signals.task_prerun.send(
-                sender=task, task_id=message.id, task=task, args=message.args, kwargs=message.kwargs
-            )
+        except Exception as exc:
+            logger.warning("STARTED of task %s[%s] could not be stored: %s", message.task, message.id, exc)
 
     def _call(self, task: Any, message: Message, request: Context) -> Outcome:
-        hard, soft = message.timelimit
-        hard = hard or task.time_limit or self.limits[0]
-        soft = soft or task.soft_time_limit or self.limits[1]
+        hard, soft = time_limits(task, message, self.limits)
         try:
+            if signals.task_prerun.receivers:
+                signals.task_prerun.send(
+                    sender=task, task_id=message.id, task=task, args=message.args, kwargs=message.kwargs
+                )
             task.before_start(message.id, message.args, message.kwargs)
             if self.guard is not None and (hard or soft):
                 with self.guard(hard, soft):
@@ -137,7 +191,7 @@ class Executor:
             except Retry as retry:
                 return self._retried(message, request, retry)
             except BaseException as final:
-                exc = final
+                exc = without_our_frames(final)
         return Outcome(message, states.FAILURE, exc, traceback=str(ExceptionInfo(exc)))
 
     def _retried(self, message: Message, request: Context, retry: Retry) -> Outcome:
@@ -161,6 +215,7 @@ class Executor:
         except EncodeError as exc:
             error = EncodeError(f"Task {task.name} returned what cannot be stored: {exc}")
             outcome.state, outcome.value, outcome.traceback = states.FAILURE, error, str(ExceptionInfo(error))
+            outcome.next_run = None
             meta.status, meta.result = states.FAILURE, self.app.backend.encode(error, states.FAILURE)
         meta.traceback = outcome.traceback
         outcome.meta = meta
@@ -204,11 +259,21 @@ def _automatic_retry(task: Any, retries: int) -> dict[str, Any]:
     arguments = dict(task.retry_kwargs)
     if task.retry_backoff and "countdown" not in arguments:
         factor = float(task.retry_backoff)
-        delay = min(task.retry_backoff_max, factor * 2**retries)
+        # A float overflows at 2**1024; the longest delay is reached long before.
+        delay = min(task.retry_backoff_max, factor * 2 ** min(retries, 64))
         # Full jitter, as in Celery: it keeps tasks that failed together from coming back together.
         arguments["countdown"] = random.uniform(0, delay) if task.retry_jitter else delay
     return arguments
 
 
 async def _awaited(coroutine: Any) -> Any:
-    return await coroutine
+    try:
+        return await coroutine
+    finally:
+        # Coroutines use the database in a thread of their own, whose connections nobody else looks after.
+        await sync_to_async(_close_unusable_connections)()
+
+
+def _close_unusable_connections() -> None:
+    for connection in connections.all(initialized_only=True):
+        connection.close_if_unusable_or_obsolete()

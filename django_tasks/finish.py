@@ -39,8 +39,7 @@ def finish(app: App, outcomes: Sequence[Outcome]) -> list[Outcome]:
     """
     counted = app.broker.finish(app.backend, outcomes, partial(follow_ups, app))
     for outcome in counted:
-        if outcome.state == states.FAILURE and outcome.follow and outcome.message.embed:
-            _call_errbacks(app, outcome)
+        call_errbacks(app, outcome)
     return counted
 
 
@@ -102,10 +101,13 @@ def _runs_inline(app: App, data: dict[str, Any]) -> bool:
     return len(positional) > 1 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
 
 
-def _call_errbacks(app: App, outcome: Outcome) -> None:
+def call_errbacks(app: App, outcome: Outcome) -> None:
     """Call the inline errbacks. They run after the failure is stored, at most once, and cannot undo it."""
+    embed = outcome.message.embed
+    if outcome.state != states.FAILURE or not (outcome.follow and embed):
+        return
     request = Context(app.tasks.get(outcome.message.task), outcome.message)
-    for data in outcome.message.embed["errbacks"] or () if outcome.message.embed else ():
+    for data in embed.get("errbacks") or ():
         if _runs_inline(app, data):
             signature = Signature(data)
             args = (

@@ -27,16 +27,16 @@ def problem(data: bytes, now: float, ready: bool) -> str | None:
         now: seconds of the monotonic clock.
         ready: whether the broker counts, too.
     """
-    if data[:8] != b"CELERIAC" or struct.unpack_from("<q", data, 8)[0] != 1:
+    if data[:8] != b"CELERIAC" or len(data) < 128 or struct.unpack_from("=q", data, 8)[0] != 1:
         return "the file is not a worker's health file of this version"
-    supervisor, janitor, broker = (struct.unpack_from("<d", data, offset)[0] for offset in (24, 40, 48))
+    supervisor, janitor, broker = (struct.unpack_from("=d", data, offset)[0] for offset in (24, 40, 48))
     if now - supervisor > PROCESS_AGE:
         return f"the supervisor has not gone round for {now - supervisor:.0f} s"
     if now - janitor > PROCESS_AGE:
         return f"the janitor has not gone round for {now - janitor:.0f} s"
-    for number in range(struct.unpack_from("<q", data, 56)[0]):
-        state, _, pid, tick = struct.unpack_from("<BB6xqd", data, 128 + 512 * number)
-        frozen = struct.unpack_from("<d", data, 128 + 512 * number + 40)[0]
+    for number in range(struct.unpack_from("=q", data, 56)[0]):
+        state, _, pid, tick = struct.unpack_from("=BB6xqd", data, 128 + 512 * number)
+        frozen = struct.unpack_from("=d", data, 128 + 512 * number + 40)[0]
         if state == 2 and now - tick > SLOT_AGE:
             return f"the loop of process {pid} has not gone round for {now - tick:.0f} s"
         if state in (2, 3) and frozen:

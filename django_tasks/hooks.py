@@ -8,6 +8,7 @@ from typing import Any
 from django_tasks import signals, states
 from django_tasks.context import Context
 from django_tasks.errors import ExceptionInfo
+from django_tasks.message import Message
 from django_tasks.outcome import Outcome
 
 logger = logging.getLogger("django_tasks.worker")
@@ -33,55 +34,71 @@ class Hooks:
 
 
 def call(task: Any, outcome: Outcome, request: Context) -> None:
-    """Call hooks and signals; none of them can change the outcome."""
-    try:
-        _HOOKS.get(outcome.state, _no_hook)(task, outcome, request)
-        if outcome.state not in (states.IGNORED, states.REJECTED):
-            einfo = None if outcome.state == states.SUCCESS else ExceptionInfo(outcome.value)
-            task.after_return(outcome.state, outcome.value, request.id, request.args, request.kwargs, einfo)
-        if signals.task_postrun.receivers:
-            signals.task_postrun.send(sender=task, task_id=request.id, task=task, args=request.args,
-                                      kwargs=request.kwargs, retval=outcome.value, state=outcome.state)  # fmt: skip
-    except Exception as exc:
-        logger.exception("A hook of task %s[%s] raised", task.name, request.id)
-        if signals.task_internal_error.receivers:
-            signals.task_internal_error.send(sender=task, task_id=request.id, args=request.args,
-                                             kwargs=request.kwargs, request=request, exception=exc,
-                                             traceback=exc.__traceback__, einfo=ExceptionInfo(exc))  # fmt: skip
+    """Call hooks and signals; none of them can change the outcome, nor keep the next from being called."""
+    einfo = None if outcome.state == states.SUCCESS else ExceptionInfo(outcome.value)
+    for step in (_STEPS.get(outcome.state, _nothing), _after_return, _postrun):
+        try:
+            step(task, outcome, request, einfo)
+        except BaseException as exc:
+            if request.is_eager and not isinstance(exc, Exception):
+                raise  # a pressed Ctrl-C, or what ends a test, is meant for the caller
+            _report(task, request, exc)
 
 
-def _on_success(task: Any, outcome: Outcome, request: Context) -> None:
+def _report(task: Any, request: Context, exc: BaseException) -> None:
+    logger.error("A hook of task %s[%s] raised %r", task.name, request.id, exc, exc_info=exc)
+    if signals.task_internal_error.receivers:
+        signals.task_internal_error.send(sender=task, task_id=request.id, args=request.args, kwargs=request.kwargs,
+                                         request=request, exception=exc, traceback=exc.__traceback__,
+                                         einfo=ExceptionInfo(exc))  # fmt: skip
+
+
+def _after_return(task: Any, outcome: Outcome, request: Context, einfo: Any) -> None:
+    if outcome.state not in (states.IGNORED, states.REJECTED):
+        task.after_return(outcome.state, outcome.value, request.id, request.args, request.kwargs, einfo)
+
+
+def _postrun(task: Any, outcome: Outcome, request: Context, einfo: Any) -> None:
+    if signals.task_postrun.receivers:
+        signals.task_postrun.send(sender=task, task_id=request.id, task=task, args=request.args,
+                                  kwargs=request.kwargs, retval=outcome.value, state=outcome.state)  # fmt: skip
+
+
+def _on_success(task: Any, outcome: Outcome, request: Context, einfo: Any) -> None:
     if signals.task_success.receivers:
-        signals.task_success.send(sender=task, result=outcome.value)
+        signals.task_success.send(sender=task, result=outcome.value, runtime=outcome.runtime)
     task.on_success(outcome.value, request.id, request.args, request.kwargs)
 
 
-def _on_failure(task: Any, outcome: Outcome, request: Context) -> None:
-    einfo = ExceptionInfo(outcome.value)
-    if signals.task_failure.receivers:
-        signals.task_failure.send(sender=task, task_id=request.id, exception=outcome.value, args=request.args,
-                                  kwargs=request.kwargs, traceback=outcome.value.__traceback__,
-                                  einfo=einfo)  # fmt: skip
+def _on_failure(task: Any, outcome: Outcome, request: Context, einfo: Any) -> None:
+    tell_of_failure(task, outcome.message, outcome.value)
     task.on_failure(outcome.value, request.id, request.args, request.kwargs, einfo)
 
 
-def _on_retry(task: Any, outcome: Outcome, request: Context) -> None:
-    einfo = ExceptionInfo(outcome.value)
+def tell_of_failure(task: Any, message: Message, exc: BaseException) -> None:
+    """Send ``task_failure`` for a task whose own process could not: it was killed, or hangs."""
+    if signals.task_failure.receivers:
+        signals.task_failure.send(sender=task, task_id=message.id, exception=exc, args=message.args,
+                                  kwargs=message.kwargs, traceback=exc.__traceback__,
+                                  einfo=ExceptionInfo(exc))  # fmt: skip
+
+
+def _on_retry(task: Any, outcome: Outcome, request: Context, einfo: Any) -> None:
     if signals.task_retry.receivers:
         signals.task_retry.send(sender=task, request=request, reason=outcome.value, einfo=einfo)
     task.on_retry(outcome.value.exc or outcome.value, request.id, request.args, request.kwargs, einfo)
 
 
-def _on_reject(task: Any, outcome: Outcome, request: Context) -> None:
+def _on_reject(task: Any, outcome: Outcome, request: Context, einfo: Any) -> None:
     if signals.task_rejected.receivers:
         signals.task_rejected.send(sender=task, message=outcome.message, exc=outcome.value)
 
 
-def _no_hook(task: Any, outcome: Outcome, request: Context) -> None:
+def _nothing(task: Any, outcome: Outcome, request: Context, einfo: Any) -> None:
     """``Ignore`` is nobody's event."""
 
 
-_HOOKS = {
+_STEPS = {
     states.SUCCESS: _on_success,
     states.FAILURE: _on_failure,
     states.RETRY: _on_retry,

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from functools import partial
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
-from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.utils.timezone import get_default_timezone
 
 from django_tasks import signals
 from django_tasks.context import Context, current_request
-from django_tasks.databases import in_user_transaction
+from django_tasks.databases import Database, in_user_transaction, unsent_ids
 from django_tasks.exceptions import OperationalError
 from django_tasks.message import Message
+from django_tasks.serialization import parse_iso
 
 if TYPE_CHECKING:
     from django_tasks.app import App
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 #: ``apply_async`` options that a message carries under the same name.
 _CARRIED = ("group", "group_index", "shadow", "argsrepr", "kwargsrepr", "reply_to", "replaced_task_nesting",
             "stamped_headers", "stamps")  # fmt: skip
+#: ``apply_async`` options that say how to send rather than what; ``delay_many`` sends together what has the same.
+PUBLISH_OPTIONS = ("on_commit", "using", "retry", "retry_policy")
+#: Options of ``retry`` that the next run's message carries under the same name.
+_RETRY_OPTIONS = ("queue", "priority", "serializer", "compression", "ignore_result", *_CARRIED)
 #: What ``before_task_publish`` receivers may not change through the headers they are given.
 _FIXED_HEADERS = ("id", "task", "root_id", "parent_id", "retries", "eta", "expires", "timelimit", "group")
 
@@ -47,7 +53,7 @@ def build_message(
     args, kwargs = tuple(args or ()), dict(kwargs or {})
     options = _complete(app, name, args, kwargs, options, task)
     parent = current_request()
-    task_id = options.get("task_id") or Message.new_id()
+    task_id = str(options.get("task_id") or Message.new_id())
     conf = app.conf
     message = Message(
         task=name,
@@ -56,8 +62,8 @@ def build_message(
         kwargs=kwargs,
         queue=options.get("queue") or options.get("routing_key") or conf.task_default_queue,
         priority=_priority(app, options, parent),
-        eta=_instant(options.get("eta"), options.get("countdown")),
-        expires=_expiry(options.get("expires")),
+        eta=_instant(app, options.get("eta"), options.get("countdown")),
+        expires=_expiry(app, options.get("expires")),
         retries=options.get("retries", 0),
         timelimit=(options.get("time_limit"), options.get("soft_time_limit")),
         root_id=options.get("root_id") or (parent.root_id or parent.id if parent else None) or task_id,
@@ -112,26 +118,43 @@ def _priority(app: App, options: dict[str, Any], parent: Any) -> int | None:
     return priority
 
 
-def _instant(eta: Any, countdown: Any) -> datetime | None:
-    if countdown is not None:
-        if isinstance(countdown, timedelta):
-            countdown = countdown.total_seconds()
-        return datetime.now(timezone.utc) + timedelta(seconds=countdown)
-    if eta is None:
+def _instant(app: App, eta: Any, countdown: Any) -> datetime | None:
+    if countdown is not None and not isinstance(countdown, (int, float, timedelta)):
+        raise ValueError(f"countdown must be a number of seconds, not {countdown!r}")
+    if countdown:
+        return _after(app, countdown if isinstance(countdown, timedelta) else timedelta(seconds=countdown))
+    if eta is None or countdown is not None:
         return None
-    if not isinstance(eta, datetime):
-        raise ValueError(f"eta must be a datetime, not {eta!r}; for seconds from now use countdown")
-    return eta if eta.tzinfo else eta.replace(tzinfo=timezone.utc)
+    return _aware(app, eta, f"eta must be a datetime, not {eta!r}; for seconds from now use countdown")
 
 
-def _expiry(expires: Any) -> datetime | None:
-    if isinstance(expires, timedelta):
-        expires = expires.total_seconds()
+def _aware(app: App, instant: Any, complaint: str) -> datetime:
+    """Return a datetime, or the ISO 8601 text that a signature of Celery's has, as an instant."""
+    if isinstance(instant, str):
+        try:
+            instant = parse_iso(instant)
+        except ValueError:
+            raise ValueError(complaint) from None
+    if not isinstance(instant, datetime):
+        raise ValueError(complaint)
+    if instant.utcoffset() is not None:
+        return instant
+    return instant.replace(tzinfo=ZoneInfo(app.conf.timezone) if app.conf.timezone else get_default_timezone())
+
+
+def _after(app: App, delay: timedelta) -> datetime:
+    # By this process's clock, which needs no round trip to the broker's server.
+    return datetime.fromtimestamp(app.broker.clock(), timezone.utc) + delay
+
+
+def _expiry(app: App, expires: Any) -> datetime | None:
     if isinstance(expires, (int, float)) and not isinstance(expires, bool):
-        return datetime.now(timezone.utc) + timedelta(seconds=expires)
-    if expires is not None and not isinstance(expires, datetime):
-        raise ValueError(f"expires must be seconds or a datetime, not {expires!r}")
-    return _instant(expires, None)
+        expires = timedelta(seconds=expires)
+    if isinstance(expires, timedelta):
+        return _after(app, expires)
+    if expires is None:
+        return None
+    return _aware(app, expires, f"expires must be seconds or a datetime, not {expires!r}")
 
 
 def next_run(
@@ -151,9 +174,13 @@ def next_run(
     message = request.message
     if message is None:
         raise ValueError(f"Task {request.task}[{request.id}] has no message to send again")
-    changes: dict[str, Any] = {key: options[key] for key in ("queue", "priority", "shadow") if key in options}
+    changes: dict[str, Any] = {key: options[key] for key in _RETRY_OPTIONS if key in options}
+    if "link" in options or "link_error" in options:
+        embed = {"callbacks": None, "errbacks": None, **(message.embed or {})}
+        callbacks, errbacks = options.get("link", embed["callbacks"]), options.get("link_error", embed["errbacks"])
+        changes["embed"] = {**embed, "callbacks": _listed(callbacks), "errbacks": _listed(errbacks)}
     if "expires" in options:
-        changes["expires"] = _expiry(options["expires"])
+        changes["expires"] = _expiry(app, options["expires"])
     if "time_limit" in options or "soft_time_limit" in options:
         hard, soft = message.timelimit
         changes["timelimit"] = (options.get("time_limit", hard), options.get("soft_time_limit", soft))
@@ -164,7 +191,7 @@ def next_run(
         args=message.args if args is None else tuple(args),
         kwargs=message.kwargs if kwargs is None else dict(kwargs),
         headers={**message.headers, **(options.get("headers") or {})},
-        eta=_instant(eta, countdown),
+        eta=_instant(app, eta, countdown),
         retries=message.retries + 1,
         parent_id=message.id,
         redelivered=False,
@@ -185,12 +212,41 @@ def publish(app: App, messages: Sequence[Message], options: Mapping[str, Any]) -
     if on_commit is None:
         on_commit = app.conf.task_enqueue_on_commit
     using = options.get("using") or DEFAULT_DB_ALIAS
-    send = partial(_send, app, list(messages), dict(options))
+    send = Publication(app, list(messages), dict(options))
     # A broker in the same database writes its row in the transaction itself: it appears with the commit or not at all.
     if on_commit and app.broker.transaction_alias != using and app.uses_database and in_user_transaction(using):
         transaction.on_commit(send, using=using)
+        unsent_ids(Database(using)).update(message.id for message in messages)
     else:
         send()
+
+
+def unsent(app: App, task_id: str) -> bool:
+    """Whether a transaction that is open here has yet to send this id."""
+    if app.broker.unsent(task_id):
+        return True
+    if not app.uses_database:
+        return False
+    opened = [connection.alias for connection in connections.all(initialized_only=True)]
+    return any(in_user_transaction(alias) and task_id in unsent_ids(Database(alias)) for alias in opened)
+
+
+@dataclass(eq=False, slots=True)
+class Publication:
+    """Messages to be sent, as the callback of a transaction; they are sent once, however often it is called.
+
+    (Django's ``captureOnCommitCallbacks`` keeps what it has run.)
+    """
+
+    app: App
+    messages: list[Message]
+    options: dict[str, Any]
+    sent: bool = False
+
+    def __call__(self) -> None:
+        if not self.sent:
+            _send(self.app, self.messages, self.options)
+            self.sent = True
 
 
 def _send(app: App, messages: list[Message], options: dict[str, Any]) -> None:

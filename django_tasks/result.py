@@ -5,36 +5,32 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from asgiref.sync import sync_to_async
+from django.db import connections
 
-from django_tasks import context, states
+from django_tasks import context, producer, states
+from django_tasks.context import allow_join_result as allow_join_result
 from django_tasks.current import get_current_app
-from django_tasks.errors import RemoteTraceback
+from django_tasks.errors import RemoteTraceback, raisable
 from django_tasks.exceptions import TimeoutError
 
 if TYPE_CHECKING:
+    import typing_extensions
+
     from django_tasks.app import App
+    from django_tasks.message import Message
     from django_tasks.outcome import TaskMeta
 
-R = TypeVar("R")
+    R = typing_extensions.TypeVar("R", default=Any)
+else:
+    R = TypeVar("R")
 
 #: Seconds between two looks of the awaitable methods: the first, and the longest.
 FIRST_LOOK, LONGEST_LOOK = 0.01, 0.5
-
-
-@contextmanager
-def allow_join_result() -> Iterator[None]:
-    """Allow ``get()`` inside a task: the slot it waits in cannot run what it waits for."""
-    token = context.join_allowed.set(True)
-    try:
-        yield
-    finally:
-        context.join_allowed.reset(token)
 
 
 class AsyncResult(Generic[R]):
@@ -151,6 +147,7 @@ class AsyncResult(Generic[R]):
         Raises:
             TimeoutError: the task had not ended by then.
             RuntimeError: called inside a task, or inside a transaction that would keep the result from coming.
+            Exception: what the task raised, with the worker's traceback as its cause.
         """
         if self.ignored:
             return None  # type: ignore[return-value]
@@ -171,21 +168,27 @@ class AsyncResult(Generic[R]):
         )
 
     def _check_wait(self, disable_sync_subtasks: bool) -> None:
-        if disable_sync_subtasks and context.current_request() is not None and not context.join_allowed.get():
-            raise RuntimeError(
-                "Never call result.get() within a task: it waits in a slot that others, maybe the very task it waits "
-                "for, need. Link the tasks instead, or use `with allow_join_result()` if you are sure."
-            )
-        if self.app.broker.unsent(self.id):
+        if disable_sync_subtasks:
+            self._check_join()
+        if producer.unsent(self.app, self.id):
             raise RuntimeError(
                 f"Task {self.id} is sent when the transaction that is open here commits; get() before that would wait "
                 "for ever. Call get() after the block has ended."
             )
 
+    def _check_join(self) -> None:
+        eager = self.app.conf.task_always_eager
+        # What apply() runs occupies no slot; what TASK_ALWAYS_EAGER runs stands for a worker.
+        if any(eager or not run.is_eager for run in context.runs()) and not context.join_allowed.get():
+            raise RuntimeError(
+                "Never call result.get() within a task: it waits in a slot that others, maybe the very task it waits "
+                "for, need. Link the tasks instead, or use `with allow_join_result()` if you are sure."
+            )
+
     def _value(self, propagate: bool, callback: Callable[[str, Any], Any] | None = None) -> R:
         value = self.result
         if propagate and self.state in states.PROPAGATE_STATES:
-            error = value if isinstance(value, BaseException) else Exception(value)
+            error = raisable(value)
             if self.traceback:
                 raise error from RemoteTraceback(self.traceback)
             raise error
@@ -203,10 +206,13 @@ class AsyncResult(Generic[R]):
         """
 
         def wait() -> None:
-            self.get(propagate=False, disable_sync_subtasks=False)
-            chosen = callback if self.successful() else on_error
-            if chosen is not None:
-                chosen(self)
+            try:
+                self.get(propagate=False, disable_sync_subtasks=False)
+                chosen = callback if self.successful() else on_error
+                if chosen is not None:
+                    chosen(self)
+            finally:
+                connections.close_all()  # this thread's own
 
         threading.Thread(target=wait, name=f"then-{self.id}", daemon=True).start()
         return self
@@ -216,6 +222,8 @@ class AsyncResult(Generic[R]):
         if self.ignored:
             return None  # type: ignore[return-value]
         await sync_to_async(self._check_wait)(True)
+        if not await sync_to_async(self.ready)():
+            await sync_to_async(self.app.backend.check_wait)()
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = FIRST_LOOK
         while not await sync_to_async(self.ready)():
@@ -274,3 +282,18 @@ class AsyncResult(Generic[R]):
 
     def __reduce__(self) -> Any:
         return type(self), (self.id,)
+
+
+def result_of(message: Message, app: App, bound_to: App | None) -> AsyncResult[Any]:
+    """Return the result that the sender of a message gets; it becomes a child of the task that runs here.
+
+    Args:
+        app: the app that has sent the message.
+        bound_to: the app that the result asks whatever the current one is; None for the current one.
+    """
+    result: AsyncResult[Any] = AsyncResult(message.id, bound_to)
+    result.ignored = app.conf.task_ignore_result if message.ignore_result is None else message.ignore_result
+    parent = context.current_request()
+    if parent is not None and getattr(parent.owner, "trail", True):
+        parent.children.append(result)
+    return result

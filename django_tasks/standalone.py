@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import django
 from django.conf import settings
 from django.core.management import call_command
-from django.db import connection
+from django.db import DatabaseError, connection
 
 #: The database of a script without settings, in the working directory.
 DATABASE_FILE = "django_tasks.sqlite3"
+#: Seconds for which to wait for another process that creates the tables.
+PATIENCE = 20.0
+
+_made_here = False
 
 
 def is_needed() -> bool:
@@ -21,6 +26,8 @@ def is_needed() -> bool:
 
 def configure() -> None:
     """Make minimal settings and set Django up."""
+    global _made_here
+    _made_here = True
     database: dict[str, object] = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": str(Path(DATABASE_FILE).resolve()),
@@ -44,11 +51,27 @@ def configure() -> None:
 
 def made_here() -> bool:
     """Whether the settings are the ones made by ``configure``."""
-    name = settings.DATABASES.get("default", {}).get("NAME", "") if settings.configured else ""
-    return Path(str(name)).name == DATABASE_FILE and settings.INSTALLED_APPS == ["django_tasks"]
+    return _made_here
+
+
+def prepare(url: str) -> None:
+    """Create the tables that a broker or result backend at ``url`` needs, if there is no ``manage.py migrate``."""
+    if made_here() and url.startswith("django-db"):
+        migrate()
 
 
 def migrate() -> None:
     """Create the tables of a script's own database, if they are not there."""
-    if "django_tasks_message" not in connection.introspection.table_names():
-        call_command("migrate", verbosity=0, interactive=False)
+    deadline = time.monotonic() + PATIENCE
+    while not _has_tables():
+        try:
+            call_command("migrate", verbosity=0, interactive=False)
+        except DatabaseError:
+            # The script and its worker may both be here for the first time; the other one is creating them.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def _has_tables() -> bool:
+    return "django_tasks_message" in connection.introspection.table_names()

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
 
-from django_tasks import producer, states
+from django_tasks import context, producer, states
+from django_tasks.backends.base import utc_now
 from django_tasks.calls import argument_check
 from django_tasks.canvas import Signature
-from django_tasks.context import Context, current_request, request_of
+from django_tasks.context import Context, request_of
 from django_tasks.current import get_current_app
-from django_tasks.exceptions import MaxRetriesExceededError, Retry
+from django_tasks.exceptions import ImproperlyConfigured, MaxRetriesExceededError, Retry
 from django_tasks.hooks import Hooks
 from django_tasks.message import Message
 from django_tasks.outcome import TaskMeta
-from django_tasks.result import AsyncResult
+from django_tasks.result import AsyncResult, result_of
 
 if TYPE_CHECKING:
-    from typing_extensions import ParamSpec
+    import typing_extensions
 
     from django_tasks.app import App
-else:
-    try:
-        from typing import ParamSpec
-    except ImportError:  # pragma: no cover
-        from typing_extensions import ParamSpec
+    from django_tasks.eager import EagerResult
 
-P = ParamSpec("P")
-R = TypeVar("R")
+    # A plain ``Task`` stands for one of any parameters and any result.
+    P = typing_extensions.ParamSpec("P", default=...)
+    R = typing_extensions.TypeVar("R", default=Any)
+else:
+    P = ParamSpec("P")
+    R = TypeVar("R")
 
 
 class Task(Hooks, Generic[P, R]):
@@ -83,6 +84,10 @@ class Task(Hooks, Generic[P, R]):
     priority: int | None = None
     #: Seconds, or a time, after which it is not started any more.
     expires: float | datetime | None = None
+    exchange: str | None = None
+    routing_key: str | None = None
+    #: Keep the ids of the calls it makes, as ``AsyncResult.children``.
+    trail = True
     #: Characters of the return value that the log shows.
     resultrepr_maxsize = 1024
 
@@ -106,16 +111,23 @@ class Task(Hooks, Generic[P, R]):
         """The result backend."""
         return self.app.backend
 
-    def run(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def run(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Do the work."""
         raise NotImplementedError(f"Task {self.name or type(self).__qualname__} has to define run().")
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self.run(*args, **kwargs)
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function here and now; inside, ``self.request`` is one of its own, as for any call."""
+        if context.enter(self):
+            return self.run(*args, **kwargs)
+        token = context.push(Context(self, task=self.name, args=args, kwargs=kwargs, headers={}))
+        try:
+            return self.run(*args, **kwargs)
+        finally:
+            context.pop(token)
 
     # -- calling elsewhere
 
-    def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+    def delay(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """Send a call with these arguments; they are the function's own.
 
         Raises:
@@ -124,11 +136,17 @@ class Task(Hooks, Generic[P, R]):
         """
         return self.apply_async(args, kwargs)
 
-    def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+    def delay_on_commit(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """As ``delay``, when the open transaction commits, whatever ``TASK_ENQUEUE_ON_COMMIT`` says."""
         return self.apply_async(args, kwargs, on_commit=True)
 
-    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+    def apply_async_on_commit(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> AsyncResult[R]:
+        """As ``apply_async``, when the open transaction commits, whatever ``TASK_ENQUEUE_ON_COMMIT`` says."""
+        return self.apply_async(args, kwargs, **{**options, "on_commit": True})
+
+    async def adelay(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """As ``delay``, for coroutines."""
         return await sync_to_async(self.apply_async)(args, kwargs)
 
@@ -142,8 +160,9 @@ class Task(Hooks, Generic[P, R]):
             kwargs: keyword arguments.
             options: ``countdown`` (seconds), ``eta`` (datetime), ``expires`` (seconds or datetime), ``queue``,
                 ``priority``, ``task_id``, ``time_limit`` and ``soft_time_limit`` (seconds), ``headers``,
-                ``serializer``, ``compression``, ``ignore_result``, ``shadow``, ``link``, ``link_error``, ``retry``,
-                ``retry_policy``, ``on_commit``, ``using`` (database alias of the transaction to wait for).
+                ``serializer``, ``compression``, ``ignore_result``, ``shadow``, ``link``, ``link_error``, ``retry``
+                (try again when the broker is away), ``retry_policy``, ``on_commit``, ``using`` (database alias of the
+                transaction to wait for).
 
         Raises:
             TypeError: the function does not take these arguments.
@@ -152,11 +171,11 @@ class Task(Hooks, Generic[P, R]):
         app = self.app
         if app.conf.task_always_eager:
             self._check_arguments(args, kwargs)
-            eager: AsyncResult[R] = self.apply(args, kwargs, **options)
+            eager: AsyncResult[R] = app.run_eagerly(self, args, kwargs, options, sent=True)
             return eager
         message = self._message(app, args, kwargs, options)
         producer.publish(app, [message], options)
-        return self._result(app, message)
+        return result_of(message, app, self._app)
 
     async def aapply_async(
         self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
@@ -164,7 +183,7 @@ class Task(Hooks, Generic[P, R]):
         """As ``apply_async``, for coroutines."""
         return await sync_to_async(self.apply_async)(args, kwargs, **options)
 
-    def delay_many(self, calls: Sequence[Any], **options: Any) -> list[AsyncResult[R]]:
+    def delay_many(self, calls: Iterable[Any], **options: Any) -> list[AsyncResult[R]]:
         """Send any number of calls in few round trips.
 
         Args:
@@ -179,8 +198,10 @@ class Task(Hooks, Generic[P, R]):
         if app.conf.task_always_eager:
             return [self.apply_async(args, kwargs, **each) for args, kwargs, each in prepared]
         messages = [self._message(app, args, kwargs, each) for args, kwargs, each in prepared]
-        producer.publish(app, messages, options)
-        return [self._result(app, message) for message in messages]
+        ways = [{key: each.get(key) for key in producer.PUBLISH_OPTIONS} for _, _, each in prepared]
+        for way, group in itertools.groupby(zip(ways, messages, strict=True), key=lambda pair: pair[0]):
+            producer.publish(app, [message for _, message in group], way)
+        return [result_of(message, app, self._app) for message in messages]
 
     def _call(self, call: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
         if isinstance(call, Signature):
@@ -199,21 +220,15 @@ class Task(Hooks, Generic[P, R]):
         return producer.build_message(app, self.name, args, kwargs, options, self)
 
     def _check_arguments(self, args: Any, kwargs: Any) -> None:
-        if self._check is not None:
+        if self.typing and self._check is not None:
             self._check(*(args or ()), **(kwargs or {}))
-
-    def _result(self, app: App, message: Message) -> AsyncResult[R]:
-        result: AsyncResult[R] = AsyncResult(message.id, self._app)
-        ignored = message.ignore_result if message.ignore_result is not None else app.conf.task_ignore_result
-        result.ignored = bool(ignored)
-        if (parent := current_request()) is not None:
-            parent.children.append(result)
-        return result
 
     def message_options(self) -> dict[str, Any]:
         """Return the options of the task that go into each of its messages."""
         return {
             "queue": self.queue,
+            "exchange": self.exchange,
+            "routing_key": self.routing_key,
             "priority": self.priority,
             "expires": self.expires,
             "serializer": self.serializer,
@@ -225,14 +240,19 @@ class Task(Hooks, Generic[P, R]):
 
     # -- calling here
 
-    def apply(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
-        """Run the task here and now through the real executor, retries included; return an ``EagerResult``.
+    def apply(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> EagerResult[R]:
+        """Run the task here and now through the real executor, retries included, without waiting for them.
 
         Args:
-            throw: raise what the task raises; by default ``TASK_EAGER_PROPAGATES``.
-            options: of ``apply_async``.
+            args: positional arguments.
+            kwargs: keyword arguments.
+            options: of ``apply_async``, and ``throw``: raise what the task raises; by default
+                ``TASK_EAGER_PROPAGATES``.
         """
-        return self.app.run_eagerly(self, args, kwargs, options)
+        result: EagerResult[R] = self.app.run_eagerly(self, args, kwargs, options)
+        return result
 
     # -- writing calls down
 
@@ -244,11 +264,11 @@ class Task(Hooks, Generic[P, R]):
 
     subtask = signature
 
-    def s(self, *args: Any, **kwargs: Any) -> Signature:
+    def s(self, /, *args: Any, **kwargs: Any) -> Signature:
         """Return a signature with these arguments."""
         return self.signature(args, kwargs)
 
-    def si(self, *args: Any, **kwargs: Any) -> Signature:
+    def si(self, /, *args: Any, **kwargs: Any) -> Signature:
         """Return a signature with these arguments that takes no others."""
         return self.signature(args, kwargs, immutable=True)
 
@@ -275,15 +295,16 @@ class Task(Hooks, Generic[P, R]):
             args: other positional arguments for it.
             kwargs: other keyword arguments for it.
             exc: the error that made it necessary; raised instead when no retry is left.
-            throw: raise ``Retry``; if false, return it and let the run go on to its end.
+            throw: raise ``Retry``; if false, return it and let the run go on to its end, whose value is not kept.
             eta: when, or
             countdown: in how many seconds; ``default_retry_delay`` without either.
             max_retries: for this call only.
-            options: of ``apply_async``.
+            options: of ``apply_async``; what is not given stays as it was.
 
         Raises:
             Retry: to end the run.
             MaxRetriesExceededError: no retry is left and ``exc`` is not given.
+            Exception: ``exc``, when no retry is left, or when the task was called as a function.
         """
         request = self.request
         if request.called_directly:
@@ -323,11 +344,13 @@ class Task(Hooks, Generic[P, R]):
             return  # called directly: nobody has an id to look at
         backend = self.app.backend
         state = state or states.STARTED
-        backend.store([
-            TaskMeta(task_id, state, backend.encode(meta, state), name=self.name, args=request.args,
-                     kwargs=request.kwargs, worker=request.hostname or "", retries=request.retries,
-                     queue=request.queue or "")
-        ])  # fmt: skip
+        stored = TaskMeta(task_id, state, backend.encode(meta, state))
+        if state in states.READY_STATES:
+            stored.date_done = utc_now(self.app.broker.now())
+        if task_id == request.id:
+            stored.name, stored.args, stored.kwargs = self.name, request.args, request.kwargs
+            stored.worker, stored.retries, stored.queue = request.hostname or "", request.retries, request.queue or ""
+        backend.store([stored])
 
     def __repr__(self) -> str:
         return f"<@task: {self.name}>"
@@ -338,10 +361,24 @@ class Task(Hooks, Generic[P, R]):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "run" in cls.__dict__:
-            function = inspect.unwrap(inspect.getattr_static(cls, "run"))
-            bound = cls.bind or not isinstance(inspect.getattr_static(cls, "run"), staticmethod)
-            check = argument_check(getattr(function, "__func__", function), skip_first=bound)
-            cls._check = staticmethod(check) if check is not None and cls.typing else None
+            run = cls.__dict__["run"]
+            check = argument_check(getattr(run, "__func__", run), skip_first=not isinstance(run, staticmethod))
+            cls._check = staticmethod(check) if check is not None else None
+        for option in _EXCEPTIONS:
+            if option in cls.__dict__:
+                setattr(cls, option, _exception_classes(f"{cls.name or cls.__name__}: {option}", cls.__dict__[option]))
+
+
+#: Options that hold exception classes.
+_EXCEPTIONS = ("autoretry_for", "dont_autoretry_for", "throws")
+
+
+def _exception_classes(what: str, value: Any) -> tuple[type[BaseException], ...]:
+    """Return one class, or several, as a tuple."""
+    classes = (value,) if isinstance(value, type) else tuple(value)
+    if not all(isinstance(each, type) and issubclass(each, BaseException) for each in classes):
+        raise ImproperlyConfigured(f"{what} = {value!r} has to be a tuple of exception classes, such as (OSError,).")
+    return classes
 
 
 def _task_by_name(name: str) -> Any:

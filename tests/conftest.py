@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 
+from django_tasks import App
 from tests import databases
 from tests.processes import WorkerProcess
+from tests.running import app_of_test
 from tests.servers import SERVERS, Memcached, require
 
 
@@ -61,6 +63,20 @@ def spawn_worker(transactional_db: None, tmp_path: Path) -> Iterator[Callable[..
             return worker
 
         yield spawn
+
+
+@pytest.fixture
+def memory_app() -> Iterator[App]:
+    """Make an app in memory the current one; tasks that the test makes are forgotten after it."""
+    with app_of_test() as app:
+        yield app
+
+
+@pytest.fixture
+def database_app(transactional_db: None) -> Iterator[App]:
+    """As ``memory_app``, on the test database."""
+    with app_of_test("django-db://") as app:
+        yield app
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ yourself to use a server of your own.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,11 @@ def name_from_environment() -> str:
 
 def url_from_environment() -> str:
     """Return the database's URL; without host and port as long as its server has not been started."""
-    return os.environ.get("TEST_DATABASE_URL") or f"{SCHEMES[name_from_environment()]}:///main"
+    if given := os.environ.get("TEST_DATABASE_URL"):
+        return given
+    name = name_from_environment()
+    # What connects before there is a database of our own, such as makemigrations, leaves no file in the checkout.
+    return f"sqlite:///{tempfile.gettempdir()}/celeriac.sqlite3" if name == "sqlite" else f"{SCHEMES[name]}:///main"
 
 
 def settings_of(url: str) -> dict[str, Any]:

@@ -40,7 +40,7 @@ LAYERS = (
     {"brokers", "backends"} | {"models"},
     {"task", "canvas", "result"} | {"control", "decorators", "eager", "executor", "finish", "producer", "refusal"},
     {"app"},
-    {"worker", "beat"},
+    {"worker", "beat"} | {"operations"},
     {"admin", "management", "contrib"} | {"__main__", "apps", "checks", "migrations", "testing"},
 )
 

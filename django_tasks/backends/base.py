@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
@@ -9,13 +10,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django_tasks import serialization, states
 from django_tasks.errors import exception_from_dict, exception_to_dict
-from django_tasks.exceptions import TimeoutError
+from django_tasks.exceptions import CeleriacError, TimeoutError
 from django_tasks.outcome import TaskMeta
 from django_tasks.serialization import Encoded
 
 if TYPE_CHECKING:
     from django_tasks.outcome import Outcome
 
+logger = logging.getLogger("django_tasks.worker")
+
+#: Seconds for which a state that is no end (STARTED, RETRY, one of the task's own) is kept after it was last written,
+#: unless ends are kept longer. Its task may still wait or run; but what a lost task left must go some day.
+UNFINISHED_AGE = 30 * 86400.0
 #: Seconds between two looks at a result that is waited for: the first, and the longest.
 FIRST_LOOK, LONGEST_LOOK = 0.005, 0.25
 
@@ -43,6 +49,11 @@ class ResultBackend:
         self.accept = accept
         self.expires = expires
 
+    @property
+    def expires_unfinished(self) -> float | None:
+        """Seconds for which a state that is no end is kept."""
+        return None if self.expires is None else max(self.expires, UNFINISHED_AGE)
+
     # -- required
 
     def store(self, metas: Sequence[TaskMeta]) -> list[TaskMeta]:
@@ -66,6 +77,15 @@ class ResultBackend:
     def prune(self, limit: int) -> int:
         """Remove up to ``limit`` expired results, where they do not expire by themselves; return how many."""
         return 0
+
+    def latest(self, *, state: str = "", queue: str = "", task: str = "", limit: int) -> list[TaskMeta] | None:
+        """Return what was stored last, newest first; None where results cannot be listed.
+
+        Args:
+            state, queue, task: only what has these; empty for any.
+            limit: how many at most.
+        """
+        return None
 
     def check_wait(self) -> None:
         """Raise if waiting here cannot end."""
@@ -129,9 +149,17 @@ class ResultBackend:
             if winner is not outcome.meta:
                 outcome.meta = winner
                 outcome.state = winner.status
-                outcome.value = self.decode(winner)
                 outcome.traceback = winner.traceback
                 outcome.next_run = None
+                self._decode_into(outcome, winner)
+
+    def _decode_into(self, outcome: Outcome, winner: TaskMeta) -> None:
+        try:
+            outcome.value = self.decode(winner)
+        except CeleriacError as exc:
+            # Nothing can be made of it, but the message behind it must not stay for ever.
+            logger.error("The result of task %s[%s] cannot be read: %s", winner.name, winner.task_id, exc)
+            outcome.value, outcome.follow = exc, False
 
 
 def utc_now(seconds: float) -> datetime:

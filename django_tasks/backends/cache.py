@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
 from django.core.cache import caches
 
 from django_tasks.backends.base import ResultBackend
 from django_tasks.conf import parse_url
+from django_tasks.exceptions import EncodeError, OperationalError
 from django_tasks.outcome import TaskMeta
 from django_tasks.serialization import Encoded
 
 KEY_PREFIX = "celery-task-meta-"
+_FIELDS = [field.name for field in fields(TaskMeta)]
+_PROBE = "celery-task-probe"
+_PLAIN = re.compile("[!-~]*")
 
 
 class CacheBackend(ResultBackend):
@@ -36,24 +43,72 @@ class CacheBackend(ResultBackend):
         for meta in metas:
             winner = winners.setdefault(meta.task_id, meta) if meta.ready else winners.get(meta.task_id, meta)
             if winner is meta:
-                fresh[KEY_PREFIX + meta.task_id] = asdict(meta)
+                fresh[meta.task_id] = meta
             result.append(winner)
-        if fresh:
-            caches[self.alias].set_many(fresh, timeout=self.expires)
+        self._write([meta for meta in fresh.values() if meta.ready], self.expires)
+        self._write([meta for meta in fresh.values() if not meta.ready], self.expires_unfinished)
         return result
+
+    def _write(self, metas: list[TaskMeta], timeout: float | None) -> None:
+        """Write all, or say whether the cache is away or does not take them."""
+        values = {_key(meta.task_id): {name: getattr(meta, name) for name in _FIELDS} for meta in metas}
+        error = self._set_many(values, timeout)
+        if error and self._answers():
+            error = self._set_many(values, timeout)  # maybe it has just come back
+            if error:
+                names = ", ".join(f"{meta.name}[{meta.task_id}]" for meta in metas[:5])
+                raise EncodeError(
+                    f"The cache {self.alias!r} does not take the results of {names} ({error}). Maybe they are larger "
+                    "than it allows (memcached: 1 MB): return less, or raise its limit."
+                )
+        if error:
+            raise OperationalError(f"Cache {self.alias!r}: {error}")
+
+    def _set_many(self, values: dict[str, Any], timeout: float | None) -> str:
+        """Return what went wrong; nothing as a rule."""
+        try:
+            failed = caches[self.alias].set_many(values, timeout=timeout) if values else []
+        except Exception as exc:  # each client has its own
+            return f"{type(exc).__name__}: {exc}"
+        return f"{len(failed)} of {len(values)} values were not stored" if failed else ""
+
+    def _answers(self) -> bool:
+        """Whether the cache takes and gives back something small."""
+        try:
+            caches[self.alias].set(_PROBE, "1", timeout=60)
+            return bool(caches[self.alias].get(_PROBE) == "1")
+        except Exception:
+            return False
+
+    @contextmanager
+    def _errors_translated(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as exc:
+            raise OperationalError(f"Cache {self.alias!r}: {type(exc).__name__}: {exc}") from exc
 
     def get(self, task_ids: Sequence[str]) -> dict[str, TaskMeta]:
         """Read ids in one call of the cache."""
-        found = caches[self.alias].get_many([KEY_PREFIX + task_id for task_id in task_ids])
-        return {data["task_id"]: _from_dict(data) for data in found.values()}
+        with self._errors_translated():
+            found = caches[self.alias].get_many([_key(task_id) for task_id in task_ids])
+        # Something else than a dict was written by somebody else: Celery uses the same keys.
+        return {data["task_id"]: _from_dict(data) for data in found.values() if isinstance(data, dict)}
 
     def forget(self, task_ids: Sequence[str]) -> None:
         """Delete ids."""
-        caches[self.alias].delete_many([KEY_PREFIX + task_id for task_id in task_ids])
+        with self._errors_translated():
+            caches[self.alias].delete_many([_key(task_id) for task_id in task_ids])
 
     def close(self) -> None:
         """Close the cache's connections."""
         caches[self.alias].close()
+
+
+def _key(task_id: str) -> str:
+    """Return the key of an id; memcached takes no spaces in keys, and 250 characters with Django's own prefix."""
+    if len(task_id) > 150 or not _PLAIN.fullmatch(task_id):
+        return KEY_PREFIX + hashlib.sha256(task_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return KEY_PREFIX + task_id
 
 
 def _from_dict(data: dict[str, Any]) -> TaskMeta:

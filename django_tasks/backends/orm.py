@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any, ClassVar
@@ -13,15 +13,26 @@ from django_tasks import serialization, states
 from django_tasks.backends import orm_sql as sql
 from django_tasks.backends.base import ResultBackend
 from django_tasks.conf import parse_url
-from django_tasks.databases import Database, from_db_time, in_user_transaction, to_db_time
+from django_tasks.databases import (
+    Database,
+    from_db_time,
+    in_user_transaction,
+    statement_size,
+    storable,
+    to_db_time,
+)
 from django_tasks.errors import safe_repr
 from django_tasks.exceptions import EncodeError
 from django_tasks.models import TaskResult
 from django_tasks.outcome import TaskMeta
 from django_tasks.serialization import Encoded
 
-#: Rows of one statement.
-CHUNK = 200
+#: Rows of one statement, and characters of its texts.
+CHUNK_ROWS, CHUNK_SIZE = 200, 1024 * 1024
+#: Characters that the columns take.
+ID_LENGTH, STATUS_LENGTH, NAME_LENGTH = 255, 50, 255
+#: A meta, and its values in the order of ``orm_sql.COLUMNS``.
+Row = tuple[TaskMeta, list[Any]]
 NO_RESULT = Encoded("application/json", "utf-8", b"null")
 
 
@@ -33,6 +44,7 @@ class ORMBackend(ResultBackend):
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
         self.database = Database(parse_url(url)[1] or "default")
+        self.database.check()
 
     def in_transaction_of(self, alias: str) -> bool:
         """Whether the broker's database is the one of the results."""
@@ -40,64 +52,85 @@ class ORMBackend(ResultBackend):
 
     def store(self, metas: Sequence[TaskMeta]) -> list[TaskMeta]:
         """Upsert in one statement a chunk; rows whose task has ended are left alone and returned."""
-        winners: dict[str, TaskMeta] = {}
-        for start in range(0, len(metas), CHUNK):
-            chunk = _one_per_id(metas[start : start + CHUNK])
-            winners |= {meta.task_id: meta for meta in chunk}
+        # In the order of ids, so that those who store the same ones at the same time wait for each other in turn.
+        rows = [(meta, self._values(meta)) for meta in sorted(_one_per_id(metas), key=lambda meta: meta.task_id)]
+        winners = {meta.task_id: meta for meta, _ in rows}
+        for chunk in _chunks(rows):
             winners |= self.database.run(partial(self._store, chunk))
         return [winners[meta.task_id] for meta in metas]
 
-    def _store(self, metas: list[TaskMeta]) -> dict[str, TaskMeta]:
-        """Store metas of different ids; return the earlier ends that stayed."""
+    def _store(self, rows: list[Row]) -> dict[str, TaskMeta]:
+        """Store rows of different ids; return the earlier ends that stayed."""
         vendor = self.database.connection.vendor
-        values = [value for meta in metas for value in self._values(meta)]
+        values = [value for _, row in rows for value in row]
+        if len(rows) == 1:
+            self.database.check_size(sum(statement_size(value) for value in values if isinstance(value, str)))
         if vendor == "mysql":
             with self.database.atomic():
-                self.database.query(sql.store(vendor, len(metas)), values)
-                return self._earlier_ends(metas)
-        written = {row[0] for row in self.database.query(sql.store(vendor, len(metas)), values)}
-        return self.get([m.task_id for m in metas if m.task_id not in written]) if len(written) < len(metas) else {}
+                self.database.query(sql.store(vendor, len(rows)), values)
+                return self._earlier_ends([meta for meta, _ in rows])
+        written = {row[0] for row in self.database.query(sql.store(vendor, len(rows)), values)}
+        return self.get([m.task_id for m, _ in rows if m.task_id not in written]) if len(written) < len(rows) else {}
 
     def _earlier_ends(self, metas: list[TaskMeta]) -> dict[str, TaskMeta]:
-        """Return the stored metas that are not the ones just written."""
+        """Return the stored ends that are not the ones just written."""
         stored = self.get([meta.task_id for meta in metas])
-        return {m.task_id: stored[m.task_id] for m in metas if not _same(stored[m.task_id], m)}
+        pairs = [(stored[meta.task_id], meta) for meta in metas if meta.task_id in stored]
+        return {meta.task_id: earlier for earlier, meta in pairs if earlier.ready and not _same(earlier, meta)}
 
     def _values(self, meta: TaskMeta) -> list[Any]:
         """Return the values of ``orm_sql.COLUMNS``."""
+        _check_lengths(meta)
         result = meta.result or NO_RESULT
         done = meta.date_done or datetime.now(timezone.utc)
         extra = json.dumps({"children": meta.children, "group_id": meta.group_id, "parent_id": meta.parent_id})
         connection = self.database.connection
         return [
-            meta.task_id, meta.status, meta.name, _as_text(meta.args), _as_text(meta.kwargs), meta.queue, meta.worker,
-            meta.retries, result.content_type, result.content_encoding, _to_text(result), meta.traceback, extra,
+            meta.task_id, meta.status, _as_name(meta.name), _as_text(meta.args), _as_text(meta.kwargs),
+            _as_name(meta.queue), _as_name(meta.worker), meta.retries, result.content_type, result.content_encoding,
+            _to_text(result), None if meta.traceback is None else storable(meta.traceback), extra,
             to_db_time(connection, meta.date_started), to_db_time(connection, done),
         ]  # fmt: skip
 
     def get(self, task_ids: Sequence[str]) -> dict[str, TaskMeta]:
         """Read rows by id."""
-        rows = TaskResult.objects.using(self.database.alias).filter(task_id__in=list(task_ids))
-        return self.database.run(lambda: {row.task_id: meta_of(row) for row in rows.all()})
+        found: dict[str, TaskMeta] = {}
+        for rows in self._rows(task_ids):
+            found |= self.database.run(partial(_read, rows))
+        return found
+
+    def _rows(self, task_ids: Sequence[str]) -> Iterator[Any]:
+        """Yield querysets of the rows with these ids, as many as one statement may name."""
+        rows = TaskResult.objects.using(self.database.alias)
+        for start in range(0, len(task_ids), CHUNK_ROWS):
+            yield rows.filter(task_id__in=list(task_ids[start : start + CHUNK_ROWS]))
 
     def forget(self, task_ids: Sequence[str]) -> None:
         """Delete rows by id."""
-        rows = TaskResult.objects.using(self.database.alias).filter(task_id__in=list(task_ids))
-        self.database.run(rows.delete)
+        for rows in self._rows(task_ids):
+            self.database.run(rows.delete)
 
     def prune(self, limit: int) -> int:
-        """Delete a small batch of the rows that were last written longer ago than ``expires``."""
-        if self.expires is None:
-            return 0
-        oldest = datetime.now(timezone.utc) - timedelta(seconds=self.expires)
+        """Delete a small batch of the rows that were last written too long ago."""
+        return sum(
+            self.database.run(partial(self._prune, ended, lifetime, limit))
+            for ended, lifetime in ((True, self.expires), (False, self.expires_unfinished))
+            if lifetime is not None
+        )
+
+    def _prune(self, ended: bool, lifetime: float, limit: int) -> int:
         rows = TaskResult.objects.using(self.database.alias)
-        expired = rows.extra(where=["date_done < %s"], params=[to_db_time(self.database.connection, oldest)])
+        rows = rows.filter(status__in=states.READY_STATES) if ended else rows.exclude(status__in=states.READY_STATES)
+        oldest = to_db_time(self.database.connection, datetime.now(timezone.utc) - timedelta(seconds=lifetime))
+        expired = rows.extra(where=["date_done < %s"], params=[oldest])
+        ids = list(expired.order_by("date_done").values_list("pk", flat=True)[:limit])
+        return int(expired.filter(pk__in=ids).delete()[0]) if ids else 0
 
-        def delete() -> int:
-            ids = list(expired.order_by("date_done").values_list("pk", flat=True)[:limit])
-            return rows.filter(pk__in=ids).delete()[0] if ids else 0
-
-        return self.database.run(delete)
+    def latest(self, *, state: str = "", queue: str = "", task: str = "", limit: int) -> list[TaskMeta]:
+        """Read the rows written last."""
+        wanted = {key: value for key, value in (("status", state), ("queue", queue), ("task_name", task)) if value}
+        rows = TaskResult.objects.using(self.database.alias).filter(**wanted).order_by("-date_done", "-pk")
+        return self.database.run(lambda: [meta_of(row) for row in rows[:limit]])
 
     def check_wait(self) -> None:
         """Refuse to wait where the open transaction would hide the result, or keep the worker from writing it."""
@@ -123,6 +156,33 @@ def _one_per_id(metas: Sequence[TaskMeta]) -> list[TaskMeta]:
     return list(kept.values())
 
 
+def _chunks(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    chunk: list[Row] = []
+    size = 0
+    for row in rows:
+        length = sum(len(value) for value in row[1] if isinstance(value, str))
+        if chunk and (len(chunk) == CHUNK_ROWS or size + length > CHUNK_SIZE):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(row)
+        size += length
+    if chunk:
+        yield chunk
+
+
+def _check_lengths(meta: TaskMeta) -> None:
+    for what, value, length in (("task id", meta.task_id, ID_LENGTH), ("state", meta.status, STATUS_LENGTH)):
+        if len(value) > length or "\0" in value:
+            raise EncodeError(
+                f"The {what} {value[:60]!r} of task {meta.name[:100]!r} cannot be stored: it may have at most {length} "
+                "characters, none of them NUL. Use another one."
+            )
+
+
+def _read(rows: Any) -> dict[str, TaskMeta]:
+    return {row.task_id: meta_of(row) for row in rows.all()}
+
+
 def meta_of(row: TaskResult) -> TaskMeta:
     """Make a meta of a row."""
     extra = json.loads(row.meta or "{}")
@@ -136,7 +196,12 @@ def meta_of(row: TaskResult) -> TaskMeta:
 
 def _same(stored: TaskMeta, written: TaskMeta) -> bool:
     result = written.result or NO_RESULT
-    return (stored.status, stored.result, stored.worker) == (written.status, result, written.worker)
+    return (stored.status, stored.result, stored.worker) == (written.status, result, _as_name(written.worker))
+
+
+def _as_name(name: str) -> str:
+    """Cut what is stored for people to read, such as the name of a task that came from another broker."""
+    return storable(name)[:NAME_LENGTH]
 
 
 def _as_text(value: Any) -> str:

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from django_tasks.brokers.rules import still_held
 from django_tasks.exceptions import DecodeError
 from django_tasks.message import Message, decode_envelope
 
 if TYPE_CHECKING:
     from django_tasks.backends.base import ResultBackend
+    from django_tasks.brokers.browse import Browser
     from django_tasks.outcome import Outcome
 
 #: Makes the messages that follow an outcome, once it is known which outcome was stored.
@@ -122,7 +124,10 @@ class Control:
         raise NotImplementedError
 
     def orders(self, after: int) -> list[Order]:
-        """Return the orders given since number ``after``; for a negative number only the newest."""
+        """Return the orders given since number ``after``; for a negative number only the newest.
+
+        One that commits late may come with a number below ``after``: the caller goes on from the highest it has seen.
+        """
         raise NotImplementedError
 
     def take(self, task_ids: Sequence[str], lease: int) -> list[Delivery]:
@@ -147,6 +152,8 @@ class Broker:
     transaction_alias: str | None = None
     #: Where orders to workers are left, and messages taken back by task id; None where that is not possible.
     control: Control | None = None
+    #: What shows people its messages and workers (``browse.py``); None where that is not possible.
+    browser: Browser | None = None
 
     def __init__(
         self,
@@ -223,7 +230,7 @@ class Broker:
 
     def wait(self, queues: Sequence[str], timeout: float, wakeup: int) -> None:
         """Wait until there may be something to reserve or ``wakeup``, a file descriptor, is readable."""
-        if select.select([wakeup], [], [], timeout)[0]:
+        if readable([wakeup], timeout):
             drain(wakeup)
 
     def confirm(self, settlements: Sequence[Settlement]) -> list[Settlement]:
@@ -236,8 +243,7 @@ class Broker:
         Returns:
             The outcomes that count: of those whose lease was lost nothing is stored or sent.
         """
-        confirmed = {id(s) for s in self.confirm([o.settlement for o in outcomes if o.settlement])}
-        held = [o for o in outcomes if o.settlement is None or id(o.settlement) in confirmed]
+        held = still_held(self, outcomes)
         backend.settle_winners(held)
         self.send([message for outcome in held for message in follow(outcome)])
         self.settle([o.settlement for o in held if o.settlement])
@@ -271,6 +277,16 @@ def deliver(
 def new_lease() -> int:
     """Return a new lease token: 63 random bits."""
     return int.from_bytes(os.urandom(8), "big") >> 1
+
+
+def readable(descriptors: Sequence[int], timeout: float) -> list[int]:
+    """Wait up to ``timeout`` seconds for one of the descriptors to become readable; return those that are."""
+    if not hasattr(select, "poll"):
+        return select.select(descriptors, [], [], timeout)[0]
+    poll = select.poll()  # unlike select() it takes descriptors above 1023
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in poll.poll(max(0.0, timeout) * 1000)]
 
 
 def drain(fd: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -19,8 +20,15 @@ from django_tasks.brokers.base import (
     Size,
     Verb,
     deliver,
+    drain,
+    readable,
 )
-from django_tasks.message import Message, encode_envelope
+from django_tasks.brokers.memory_browse import MemoryBrowser
+from django_tasks.brokers.rules import Vigil, stored_envelope
+from django_tasks.message import Message
+
+#: Seconds after which a wait looks for messages that came from other threads.
+LOOK = 0.05
 
 
 @dataclass
@@ -29,6 +37,7 @@ class Entry:
 
     number: int
     id: str
+    task: str
     queue: str
     priority: int
     payload: str
@@ -54,33 +63,48 @@ class MemoryBroker(Broker):
         super().__init__(url, **options)
         self.entries: dict[int, Entry] = {}
         self.seen: dict[str, float] = {}
+        self.vigil = Vigil(self.lease)
         self.lock = threading.RLock()
         self.control = MemoryControl(self)
+        self.browser = MemoryBrowser(self)
         self._numbers = itertools.count(1)
 
     def send(self, messages: Sequence[Message]) -> None:
         """Store the messages, encoded as on every other broker."""
         now = self.now()
-        payloads = [encode_envelope(message, base64=False, max_size=self.max_size) for message in messages]
+        payloads = [stored_envelope(message, self.max_size) for message in messages]
         with self.lock:
             for message, payload in zip(messages, payloads, strict=True):
                 number = next(self._numbers)
                 due = message.eta.timestamp() if message.eta else 0.0
-                self.entries[number] = Entry(
-                    number, message.id, message.queue, message.priority or 0, payload, now, due_at=due
-                )
+                self.entries[number] = Entry(number, message.id, message.task, message.queue, message.priority or 0,
+                                             payload, now, due_at=due)  # fmt: skip
 
     def reserve(self, worker: str, queues: Sequence[str], limit: int, lease: int) -> list[Delivery]:
         """Take ready entries, those to be reserved alone first and singly."""
-        now = self.now()
         with self.lock:
-            ready = [e for e in self.free() if e.due_at <= now and e.queue in queues]
+            ready = self._ready(queues)
             ready.sort(key=lambda e: (not e.alone, -e.priority, e.number))
             if ready and ready[0].alone:
                 limit = 1
             else:
                 ready = [e for e in ready if not e.alone]
             return [self.hand_out(entry, worker, lease) for entry in ready[:limit]]
+
+    def _ready(self, queues: Sequence[str]) -> list[Entry]:
+        now = self.now()
+        return [e for e in self.free() if e.due_at <= now and e.queue in queues]
+
+    def wait(self, queues: Sequence[str], timeout: float, wakeup: int) -> None:
+        """Look again and again until there is something to reserve or ``wakeup`` is readable."""
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            with self.lock:
+                if self._ready(queues):
+                    return
+            if readable([wakeup], min(left, LOOK)):
+                drain(wakeup)
+                return
 
     def free(self) -> list[Entry]:
         """Return the entries that nobody holds."""
@@ -89,17 +113,20 @@ class MemoryBroker(Broker):
     def hand_out(self, entry: Entry, worker: str, lease: int) -> Delivery:
         """Reserve one entry."""
         entry.worker, entry.lease, entry.reserved_at = worker, lease, self.now()
-        return deliver(entry.payload, self.accept, entry.queue, entry.number, lease, deaths=entry.deaths,
-                       refusals=entry.refusals, alone=entry.alone, redelivered=entry.redelivered,
-                       admitted=entry.admitted)  # fmt: skip
+        delivery = deliver(entry.payload, self.accept, entry.queue, entry.number, lease, deaths=entry.deaths,
+                           refusals=entry.refusals, alone=entry.alone, redelivered=entry.redelivered,
+                           admitted=entry.admitted)  # fmt: skip
+        if delivery.error is not None and not delivery.message.id:
+            delivery.message.task, delivery.message.id = entry.task, entry.id
+        return delivery
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
         """End deliveries whose lease holds."""
         with self.lock:
-            held = self.confirm(settlements)
-            for settlement in held:
+            held = {id(s) for s in self.confirm(settlements)}
+            for settlement in {s.delivery.handle: s for s in settlements if id(s) in held}.values():
                 self._settle(settlement)
-            return [s for s in settlements if s not in held]
+            return [s for s in settlements if id(s) not in held]
 
     def _settle(self, settlement: Settlement) -> None:
         entry = self.entries[settlement.delivery.handle]
@@ -133,6 +160,7 @@ class MemoryBroker(Broker):
                 known = leases.get(entry.worker or "")
                 if known is not None and entry.lease not in known and entry.reserved_at < now - UNKNOWN_RESERVATION_AGE:
                     entry.worker = entry.lease = None
+        self.vigil.beat(now)
 
     def goodbye(self, identities: Sequence[str]) -> None:
         """Forget workers that stopped in good order."""
@@ -143,12 +171,13 @@ class MemoryBroker(Broker):
     def rescue(self, now: float, janitor: str, lease: int, dead: Iterable[str] = ()) -> list[Delivery]:
         """Take over what dead workers held (due messages need no help here)."""
         dead = set(dead)
+        silent_since = now - self.lease if self.vigil.may_judge(now) else float("-inf")
         with self.lock:
-            for identity in [i for i, seen in self.seen.items() if i in dead or seen < now - self.lease]:
+            for identity in [i for i, seen in self.seen.items() if i in dead or seen < silent_since]:
                 del self.seen[identity]
             orphans = [
                 e for e in self.entries.values()
-                if e.worker and e.worker not in self.seen and (e.worker in dead or e.reserved_at < now - self.lease)
+                if e.worker and e.worker not in self.seen and (e.worker in dead or e.reserved_at < silent_since)
             ]  # fmt: skip
             holders = [entry.worker or "" for entry in orphans]
             deliveries = [self.hand_out(entry, janitor, lease) for entry in orphans]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django_tasks.brokers.base import Beat, Broker, Delivery, Follow, Settlement, Size
+from django_tasks.brokers.orm_browse import ORMBrowser
 from django_tasks.brokers.orm_claims import Claims
 from django_tasks.brokers.orm_table import MessageTable, row_of
 from django_tasks.brokers.orm_wait import Listener
-from django_tasks.brokers.orm_workers import ORMControl, WorkerTable, server_clock_offset
+from django_tasks.brokers.orm_workers import RESCUE_LIMIT, ORMControl, ServerClock, WorkerTable
+from django_tasks.brokers.rules import Vigil, still_held
 from django_tasks.conf import parse_url
 from django_tasks.databases import Database, in_user_transaction, unsent_ids
 from django_tasks.exceptions import LeaseLost
@@ -29,18 +32,21 @@ class ORMBroker(Broker):
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
         self.database = Database(parse_url(url)[1] or "default")
+        self.database.check()
         self.transaction_alias = self.database.alias
         self.messages = MessageTable(self.database)
         self.workers = WorkerTable(self.database, self.messages, self.accept)
         self.control = ORMControl(self.database, self.messages, self.accept, self)
         self.claims = Claims(self.database, self.messages, self.accept)
+        self.browser = ORMBrowser(self.database, self.now, self.lease)
         self.listener = Listener(self.database)
-        self._clock_offset = 0.0
-        self._rescue_after = 0.0
+        self.server_clock = ServerClock(self.database)
+        self.vigil = Vigil(self.lease)
+        self._rescued_at = 0.0
 
     def now(self) -> float:
         """Return the database server's time."""
-        return self.clock() + self._clock_offset
+        return self.clock() + self.server_clock.offset
 
     def close(self) -> None:
         """Drop the connection of this thread."""
@@ -62,7 +68,8 @@ class ORMBroker(Broker):
 
     def reserve(self, worker: str, queues: Sequence[str], limit: int, lease: int) -> list[Delivery]:
         """Claim rows queue by queue, each time beginning with another queue."""
-        self.listener.before_reserve()
+        self.server_clock.keep_set(self.clock)
+        self.database.run(self.listener.before_reserve)
         deliveries = self.claims.reserve(worker, queues, limit, lease, self.now())
         if deliveries:
             self.listener.found_something()
@@ -74,42 +81,44 @@ class ORMBroker(Broker):
             self.database.run(lambda: self.messages.settle(settlements, self.now()))
             return []
         except LeaseLost:
-            held = self.confirm(settlements)
-            lost = [settlement for settlement in settlements if settlement not in held]
-            return lost + (self.settle(held) if lost else [])
+            held = {id(s) for s in self.confirm(settlements)}
+            lost = [s for s in settlements if id(s) not in held]
+            return lost + self.settle([s for s in settlements if id(s) in held])
 
     def confirm(self, settlements: Sequence[Settlement]) -> list[Settlement]:
         """Return those whose lease still holds."""
         return self.database.run(lambda: self.messages.held(settlements))
 
     def finish(self, backend: ResultBackend, outcomes: Sequence[Outcome], follow: Follow) -> list[Outcome]:
-        """Finish in one transaction when the backend is on this database, else as every broker does."""
-        if not backend.in_transaction_of(self.database.alias):
-            return super().finish(backend, outcomes, follow)
-        try:
-            return self.database.run(lambda: self._finish(backend, outcomes, follow))
-        except LeaseLost:
-            confirmed = {id(s) for s in self.confirm([o.settlement for o in outcomes if o.settlement])}
-            held = [o for o in outcomes if o.settlement is None or id(o.settlement) in confirmed]
-            return self.finish(backend, held, follow) if len(held) < len(outcomes) else []
+        """Finish in one transaction; results that are kept elsewhere are stored just before it."""
+        held = list(outcomes)
+        storing = backend if backend.in_transaction_of(self.database.alias) else None
+        if storing is None:
+            held = still_held(self, held)
+            backend.settle_winners(held)
+        while held:
+            try:
+                self.database.run(partial(self._finish, storing, held, follow))
+                break
+            except LeaseLost:
+                held = still_held(self, held)
+        return held
 
-    def _finish(self, backend: ResultBackend, outcomes: Sequence[Outcome], follow: Follow) -> list[Outcome]:
+    def _finish(self, backend: ResultBackend | None, outcomes: Sequence[Outcome], follow: Follow) -> None:
         # Settling comes first: it is what fails when a lease was lost, and a transaction that begins with a write
         # waits for SQLite's lock instead of failing on it.
         with self.database.atomic():
             self.messages.settle([o.settlement for o in outcomes if o.settlement], self.now())
-            backend.settle_winners(outcomes)
+            if backend is not None:
+                backend.settle_winners(outcomes)
             self.send([message for outcome in outcomes for message in follow(outcome)])
-        return list(outcomes)
 
     def heartbeat(self, beats: Sequence[Beat]) -> None:
         """Renew worker rows; give back reservations that their workers do not know of."""
-
-        def beat() -> None:
-            self._clock_offset = server_clock_offset(self.database, self.clock())
-            self.workers.beat(beats, self.now())
-
-        self.database.run(beat)
+        self.server_clock.keep_set(self.clock)
+        now = self.now()
+        self.database.run(lambda: self.workers.beat(beats, now))
+        self.vigil.beat(now)
 
     def goodbye(self, identities: Sequence[str]) -> None:
         """Remove the rows of workers that stopped in good order."""
@@ -119,10 +128,14 @@ class ORMBroker(Broker):
         """Promote due messages, then take over those of dead workers."""
         dead = list(dead)
         self.database.run(lambda: self.messages.promote(now))
-        if not dead and now < self._rescue_after:
+        may_judge = self.vigil.may_judge(now)
+        if not dead and (not may_judge or abs(now - self._rescued_at) < self.lease / RESCUES_PER_LEASE):
             return []
-        self._rescue_after = now + self.lease / RESCUES_PER_LEASE
-        return self.database.run(lambda: self.workers.take_over(now, self.lease, dead, janitor, lease))
+        silence = self.lease if may_judge else None
+        deliveries = self.database.run(lambda: self.workers.take_over(now, silence, dead, janitor, lease))
+        if len(deliveries) < RESCUE_LIMIT:
+            self._rescued_at = now
+        return deliveries
 
     def sizes(self, queues: Sequence[str] | None = None) -> dict[str, Size]:
         """Count rows by queue and status."""

@@ -19,7 +19,7 @@ class Claims:
         self.database = database
         self.messages = messages
         self.accept = accept
-        self._alone_after = 0.0
+        self._looked_at = 0.0
         self._turn = 0
 
     def reserve(self, worker: str, queues: Sequence[str], limit: int, lease: int, now: float) -> list[Delivery]:
@@ -36,17 +36,26 @@ class Claims:
         return deliveries
 
     def _reserve_alone(self, worker: str, queues: Sequence[str], lease: int, now: float) -> list[Delivery]:
-        if now >= self._alone_after:
+        if abs(now - self._looked_at) >= ALONE_INTERVAL:  # a clock may be set back
             for queue in queues:
                 if found := self._claim(ALONE, queue, worker, 1, lease, now):
                     return found
-            self._alone_after = now + ALONE_INTERVAL
+            self._looked_at = now
         return []
 
     def _claim(self, status: int, queue: str, worker: str, limit: int, lease: int, now: float) -> list[Delivery]:
         rows = self.database.run(lambda: self.messages.claim(status, queue, limit, worker, lease, now))
-        return [
+        deliveries = [
             deliver(payload, self.accept, queue, pk, lease, deaths=deaths, refusals=refusals, alone=bool(alone),
                     redelivered=bool(redelivered), admitted=bool(admitted))
             for pk, queue, deaths, refusals, alone, redelivered, admitted, _, payload in rows
         ]  # fmt: skip
+        self._name([delivery for delivery in deliveries if delivery.error is not None])
+        return deliveries
+
+    def _name(self, unreadable: list[Delivery]) -> None:
+        """Say which task it was, so that whoever waits for it hears of its end."""
+        nameless = {delivery.handle: delivery.message for delivery in unreadable if not delivery.message.id}
+        if nameless:
+            for pk, task, task_id in self.database.run(lambda: self.messages.names(list(nameless))):
+                nameless[pk].task, nameless[pk].id = task, task_id

@@ -46,10 +46,10 @@ CLAIM = {
     "postgresql": f"{_MARK} id = ANY(ARRAY({_CANDIDATES} FOR UPDATE SKIP LOCKED)) RETURNING {RESERVED_COLUMNS}",
     "sqlite": f"{_MARK} id IN ({_CANDIDATES}) RETURNING {RESERVED_COLUMNS}",
 }
-#: Claim in two statements, for databases whose UPDATE returns nothing. Parameters: status, queue, limit.
+#: Claim in two statements, for databases whose UPDATE returns nothing: this one locks, then comes ``mark_claimed``.
+#: Parameters: status, queue, limit.
 SELECT_FOR_CLAIM = (
-    f"SELECT {RESERVED_COLUMNS} FROM {TABLE} WHERE status = %s AND queue = %s "
-    "ORDER BY ranking, id LIMIT %s FOR UPDATE SKIP LOCKED"
+    f"SELECT {RESERVED_COLUMNS} FROM {TABLE} WHERE status = %s AND queue = %s ORDER BY ranking, id LIMIT %s"
 )
 
 
@@ -62,17 +62,17 @@ def mark_claimed(ids: Sequence[int]) -> str:
 ANY_READY = f"SELECT 1 FROM {TABLE} WHERE status = %s AND queue = %s LIMIT 1"
 
 
-def acknowledge(ids: Sequence[int], leases: Sequence[int]) -> str:
-    """Delete what ended. Parameters: ids, leases."""
-    return f"DELETE FROM {TABLE} WHERE id IN {marks(ids)} AND lease IN {marks(leases)}"
+def acknowledge(ids: Sequence[int]) -> str:
+    """Delete what ended under one lease. Parameters: ids, lease."""
+    return f"DELETE FROM {TABLE} WHERE id IN {marks(ids)} AND lease = %s"
 
 
-def give_back(ids: Sequence[int], leases: Sequence[int]) -> str:
-    """Release rows. Parameters: status, due_at, deaths, refusals, alone, redelivered, admitted, ids, leases."""
+def give_back(ids: Sequence[int]) -> str:
+    """Release rows. Parameters: status, due_at, deaths, refusals, alone, redelivered, admitted, ids, lease."""
     return (
         f"UPDATE {TABLE} SET status = %s, due_at = %s, deaths = %s, refusals = %s, "
         f"alone = %s, redelivered = %s, admitted = %s, worker = NULL, lease = NULL, reserved_at = NULL "
-        f"WHERE id IN {marks(ids)} AND lease IN {marks(leases)}"
+        f"WHERE id IN {marks(ids)} AND lease = %s"
     )
 
 
@@ -84,17 +84,31 @@ HELD = f"SELECT id, lease FROM {TABLE} WHERE status = 3 AND id IN "
 
 #: Whether a delayed message is due. Parameters: now.
 ANY_DUE = f"SELECT 1 FROM {TABLE} WHERE status = 2 AND due_at <= %s LIMIT 1"
-#: Bring due messages to their queue, a thousand at a time. Parameters: now.
-_DUE = f"SELECT id FROM {TABLE} WHERE status = 2 AND due_at <= %s ORDER BY due_at LIMIT 1000"
+#: Rows that ``PROMOTE`` brings to their queues at a time.
+PROMOTED = 1000
+#: Parameters: now.
+SELECT_DUE = f"SELECT id FROM {TABLE} WHERE status = 2 AND due_at <= %s ORDER BY due_at LIMIT {PROMOTED}"
 _READY = f"UPDATE {TABLE} SET status = CASE WHEN alone THEN 1 ELSE 0 END WHERE id"
+#: Bring due messages to their queues in one statement. Parameters: now.
 PROMOTE = {
-    "postgresql": f"{_READY} = ANY(ARRAY({_DUE} FOR UPDATE SKIP LOCKED))",
-    "sqlite": f"{_READY} IN ({_DUE})",
-    "mysql": f"{_READY} IN (SELECT id FROM ({_DUE}) due)",
+    "postgresql": f"{_READY} = ANY(ARRAY({SELECT_DUE} FOR UPDATE SKIP LOCKED))",
+    "sqlite": f"{_READY} IN ({SELECT_DUE})",
 }
+
+
+def mark_ready(ids: Sequence[int]) -> str:
+    """Bring locked rows to their queues (MariaDB would read the whole table for a subquery). Parameters: ids."""
+    return f"{_READY} IN {marks(ids)}"
+
+
+def names(ids: Sequence[int]) -> str:
+    """Read what messages are that cannot be decoded. Parameters: ids."""
+    return f"SELECT id, task, task_id FROM {TABLE} WHERE id IN {marks(ids)}"
+
 
 #: The server's clock in seconds since the epoch; SQLite has no other clock than this machine's.
 CLOCK = {
     "postgresql": "SELECT EXTRACT(EPOCH FROM clock_timestamp())::float8",
-    "mysql": "SELECT UNIX_TIMESTAMP(SYSDATE(6))",
+    # Both of the moment that the statement began; UNIX_TIMESTAMP(NOW(6)) would be an hour off when summer time ends.
+    "mysql": "SELECT UNIX_TIMESTAMP() + MICROSECOND(NOW(6)) / 1000000",
 }

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from django_tasks.brokers import orm_sql as sql
 from django_tasks.brokers.base import Settlement, Verb
-from django_tasks.databases import Database
+from django_tasks.brokers.rules import stored_envelope
+from django_tasks.databases import Database, statement_size, storable
 from django_tasks.exceptions import LeaseLost
-from django_tasks.message import Message, encode_envelope
+from django_tasks.message import Message
 from django_tasks.models import QueuedMessage
 
 READY, ALONE, DELAYED = QueuedMessage.READY, QueuedMessage.ALONE, QueuedMessage.DELAYED
-#: Rows and bytes of one INSERT: below every database's limit of parameters and MariaDB's usual packet size.
-CHUNK_ROWS, CHUNK_BYTES = 500, 4 * 1024 * 1024
+#: Rows and characters of one INSERT: below every database's limit of parameters and MariaDB's usual packet size.
+CHUNK_ROWS, CHUNK_SIZE = 500, 1024 * 1024
+#: Statements after which promoting makes a pause, for the sake of the heartbeat.
+MOST_PROMOTIONS = 20
 
 Row = Sequence[Any]
 
@@ -27,7 +30,8 @@ class MessageTable:
 
     def insert(self, rows: Sequence[Row]) -> None:
         """Insert rows (values in the order of ``orm_sql.COLUMNS``), all or none."""
-        build = sql.insert_and_notify if self.database.connection.vendor == "postgresql" else sql.insert
+        listened = self.database.connection.vendor == "postgresql" and any(row[3] == READY for row in rows)
+        build = sql.insert_and_notify if listened else sql.insert
         chunks = list(_chunks(rows))
         if len(chunks) == 1:
             self._insert_chunk(build(len(rows)), rows)
@@ -37,6 +41,8 @@ class MessageTable:
                 self._insert_chunk(build(len(chunk)), chunk)
 
     def _insert_chunk(self, statement: str, rows: Sequence[Row]) -> None:
+        if len(rows) == 1:
+            self.database.check_size(statement_size(rows[0][-1]))
         self.database.query(statement, [value for row in rows for value in row])
 
     def claim(self, status: int, queue: str, limit: int, worker: str, lease: int, now: float) -> list[Row]:
@@ -49,9 +55,12 @@ class MessageTable:
             rows.sort(key=lambda row: (row[7], row[0]))
             return rows
         with self.database.atomic():
-            rows = self.database.query(sql.SELECT_FOR_CLAIM, [status, queue, limit])
+            rows = self.database.query(sql.SELECT_FOR_CLAIM + self._lock(), [status, queue, limit])
             self.mark([row[0] for row in rows], worker, lease, now)
         return rows
+
+    def _lock(self) -> str:
+        return " FOR UPDATE SKIP LOCKED" if self.database.skip_locked else " FOR UPDATE"
 
     def mark(self, ids: Sequence[int], worker: str, lease: int, now: float) -> None:
         """Reserve locked rows."""
@@ -60,9 +69,25 @@ class MessageTable:
 
     def promote(self, now: float) -> None:
         """Make delayed rows ready whose time has come."""
-        if self.database.query(sql.ANY_DUE, [now]):
-            self.database.change(sql.PROMOTE[self.database.connection.vendor], [now])
+        for _ in range(MOST_PROMOTIONS):
+            if not self.database.query(sql.ANY_DUE, [now]):
+                return
+            promoted = self._promote(now)
             self._notify()
+            if promoted < sql.PROMOTED:
+                return
+
+    def _promote(self, now: float) -> int:
+        vendor = self.database.connection.vendor
+        if vendor in sql.PROMOTE:
+            return self.database.change(sql.PROMOTE[vendor], [now])
+        with self.database.atomic():
+            ids = [row[0] for row in self.database.query(sql.SELECT_DUE + self._lock(), [now])]
+            return self.database.change(sql.mark_ready(ids), ids) if ids else 0
+
+    def names(self, ids: Sequence[int]) -> list[Row]:
+        """Return id, task name and task id of rows."""
+        return self.database.query(sql.names(ids), ids)
 
     def _notify(self) -> None:
         """Wake idle workers where the database can."""
@@ -77,22 +102,22 @@ class MessageTable:
         """
         if not settlements:
             return
+        done = 0
         with self.database.atomic():
-            done = self._acknowledge([s for s in settlements if s.verb is Verb.ACK])
-            for values, group in _grouped_returns(settlements, now):
-                ids, leases = _ids_and_leases(group)
-                done += self.database.change(sql.give_back(ids, leases), [*values, *ids, *leases])
+            for (lease,), ids in _grouped(settlements, Verb.ACK, lambda s: ()):
+                done += self.database.change(sql.acknowledge(ids), [*ids, lease])
+            returned = False
+            for (lease, *values), ids in _grouped(settlements, Verb.RETURN, lambda s: _returned_values(s, now)):
+                done += self.database.change(sql.give_back(ids), [*values, *ids, lease])
+                returned = True
+            for s in settlements:
+                if s.verb is Verb.DEAD:
+                    done += self.database.change(sql.BURY, [storable(s.reason), s.delivery.handle, s.delivery.lease])
+            wanted = len({(s.delivery.handle, s.delivery.lease) for s in settlements})
+            if done != wanted:
+                raise LeaseLost(f"{wanted - done} of {wanted} messages were taken over by others")
+            if returned:
                 self._notify()
-            for dead in (s for s in settlements if s.verb is Verb.DEAD):
-                done += self.database.change(sql.BURY, [dead.reason, dead.delivery.handle, dead.delivery.lease])
-            if done != len(settlements):
-                raise LeaseLost(f"{len(settlements) - done} of {len(settlements)} messages were taken over by others")
-
-    def _acknowledge(self, settlements: Sequence[Settlement]) -> int:
-        if not settlements:
-            return 0
-        ids, leases = _ids_and_leases(settlements)
-        return self.database.change(sql.acknowledge(ids, leases), [*ids, *leases])
 
     def held(self, settlements: Sequence[Settlement]) -> list[Settlement]:
         """Return those whose lease holds; inside a transaction their rows stay locked until its end."""
@@ -108,7 +133,7 @@ def row_of(message: Message, now: float, max_size: int | None) -> Row:
     """Return the values of ``orm_sql.COLUMNS`` for a new message."""
     due = message.eta.timestamp() if message.eta else 0.0
     status, due_at = (DELAYED, due) if due > now else (READY, None)
-    payload = encode_envelope(message, base64=False, max_size=max_size)
+    payload = stored_envelope(message, max_size)
     return (message.id, message.task, message.queue, status, -(message.priority or 0), now, due_at, 0, 0,
             False, False, False, "", payload)  # fmt: skip
 
@@ -117,7 +142,7 @@ def _chunks(rows: Sequence[Row]) -> Iterator[list[Row]]:
     chunk: list[Row] = []
     size = 0
     for row in rows:
-        if chunk and (len(chunk) == CHUNK_ROWS or size + len(row[-1]) > CHUNK_BYTES):
+        if chunk and (len(chunk) == CHUNK_ROWS or size + len(row[-1]) > CHUNK_SIZE):
             yield chunk
             chunk, size = [], 0
         chunk.append(row)
@@ -126,17 +151,15 @@ def _chunks(rows: Sequence[Row]) -> Iterator[list[Row]]:
         yield chunk
 
 
-def _ids_and_leases(settlements: Sequence[Settlement]) -> tuple[list[int], list[int]]:
-    return sorted(s.delivery.handle for s in settlements), sorted({s.delivery.lease for s in settlements})
-
-
-def _grouped_returns(settlements: Sequence[Settlement], now: float) -> Iterable[tuple[Row, list[Settlement]]]:
-    """Group what goes back by the values its rows get, so that a batch takes few statements."""
-    groups: dict[tuple[Any, ...], list[Settlement]] = {}
+def _grouped(
+    settlements: Sequence[Settlement], verb: Verb, values: Callable[[Settlement], Row]
+) -> Iterable[tuple[Row, list[int]]]:
+    """Return the ids of rows by their lease and the values they get, so that a batch takes few statements."""
+    groups: dict[Row, set[int]] = {}
     for s in settlements:
-        if s.verb is Verb.RETURN:
-            groups.setdefault(_returned_values(s, now), []).append(s)
-    return groups.items()
+        if s.verb is verb:
+            groups.setdefault((s.delivery.lease, *values(s)), set()).add(s.delivery.handle)
+    return [(key, sorted(ids)) for key, ids in groups.items()]
 
 
 def _returned_values(s: Settlement, now: float) -> tuple[Any, ...]:

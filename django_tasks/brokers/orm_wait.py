@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import select
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from django_tasks.brokers import orm_sql as sql
-from django_tasks.brokers.base import drain
+from django_tasks.brokers.base import drain, readable
 from django_tasks.databases import Database
 
 #: Seconds between questions, from the first after a message to the last of a long silence.
@@ -47,7 +47,9 @@ class Listener(threading.local):
             _sleep([wakeup], min(timeout, self._pause))
             self._pause = min(self._pause * 1.5, LONGEST_PAUSE)
         elif not self._take_notifications(connection):
-            _sleep([wakeup, connection.fileno()], timeout)
+            with self.database.connection.wrap_database_errors:  # it may have been closed by whoever shares it
+                descriptor = connection.fileno()
+            _sleep([wakeup, descriptor], timeout)
 
     # -- SQLite: another connection's commit changes a counter
 
@@ -61,7 +63,8 @@ class Listener(threading.local):
         wrapper = self.database.connection
         wrapper.ensure_connection()
         # Past Django's cursor, whose bookkeeping costs ten times the statement.
-        return int(wrapper.connection.execute("PRAGMA data_version").fetchone()[0])
+        with wrapper.wrap_database_errors:
+            return int(wrapper.connection.execute("PRAGMA data_version").fetchone()[0])
 
     # -- PostgreSQL: LISTEN
 
@@ -78,6 +81,8 @@ class Listener(threading.local):
         if connection is not self._listening_on:
             self.database.query(sql.LISTEN)
             if hasattr(connection, "add_notify_handler"):
+                with suppress(ValueError):  # a pool may give us a connection that we have had before
+                    connection.remove_notify_handler(self._on_notify)
                 connection.add_notify_handler(self._on_notify)
             self._listening_on = connection
             self.notified = True  # whatever came before LISTEN has to be looked for
@@ -98,7 +103,7 @@ class Listener(threading.local):
 
 def _sleep(descriptors: list[int], seconds: float) -> bool:
     """Wait for one of the descriptors; the first is a wake-up pipe: return whether it was used."""
-    if descriptors[0] in select.select(descriptors, [], [], seconds)[0]:
+    if descriptors[0] in readable(descriptors, seconds):
         drain(descriptors[0])
         return True
     return False

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+from django.db import connections
 from django.db.models import Count, Min
 
 from django_tasks.brokers import orm_sql as sql
@@ -28,18 +31,52 @@ from django_tasks.models import QueuedMessage, WorkerOrder, WorkerProcess
 RESCUE_LIMIT = 200
 #: Seconds for which orders to workers are kept.
 ORDER_AGE = 3600.0
+#: Numbers by which one order may overtake another.
+LOOK_BACK = 1000
+#: Seconds between looks at the server's clock.
+CLOCK_AGE = 60.0
+#: Task ids of one statement.
+CHUNK = 500
 
 
-def server_clock_offset(database: Database, clock: float) -> float:
-    """Return the seconds by which the server's clock is ahead of ``clock``."""
-    statement = sql.CLOCK.get(database.connection.vendor)
-    return float(database.query(statement)[0][0]) - clock if statement else 0.0
+class ServerClock:
+    """The seconds by which the server's clock is ahead of ours.
+
+    Every process that reserves has to know them: else the age of its reservations would be off by as much.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.offset = 0.0
+        self._asked_at: float | None = None
+
+    def keep_set(self, clock: Callable[[], float]) -> None:
+        """Ask the server now and then; ``clock`` gives our own time."""
+        if self._asked_at is not None and time.monotonic() - self._asked_at < CLOCK_AGE:
+            return
+        if statement := sql.CLOCK.get(self.database.connection.vendor):
+            self.offset = self.database.run(lambda: float(self.database.query(statement)[0][0]) - clock())
+        self._asked_at = time.monotonic()
 
 
 def delivery_of(row: QueuedMessage, accept: frozenset[str], lease: int) -> Delivery:
     """Make a delivery of a row that was just reserved under ``lease``."""
-    return deliver(row.payload, accept, row.queue, row.pk, lease, deaths=row.deaths, refusals=row.refusals,
-                   alone=row.alone, redelivered=row.redelivered, admitted=row.admitted)  # fmt: skip
+    delivery = deliver(row.payload, accept, row.queue, row.pk, lease, deaths=row.deaths, refusals=row.refusals,
+                       alone=row.alone, redelivered=row.redelivered, admitted=row.admitted)  # fmt: skip
+    if delivery.error is not None and not delivery.message.id:
+        delivery.message.task, delivery.message.id = row.task, row.task_id
+    return delivery
+
+
+def _locked(rows: Any) -> Any:
+    """Lock rows until the transaction ends; SQLite instead refuses to write after others wrote what was read."""
+    return rows.select_for_update() if connections[rows.db].features.has_select_for_update else rows
+
+
+def _delete(rows: Any) -> None:
+    """Delete the few rows that fit, if any: MariaDB would lock all others, too, in looking for them."""
+    if found := list(rows.values_list("pk", flat=True)):
+        rows.filter(pk__in=found).delete()
 
 
 class WorkerTable:
@@ -58,44 +95,52 @@ class WorkerTable:
 
     def beat(self, beats: Sequence[Beat], now: float) -> None:
         """Renew or make the rows of living workers, and give back what they do not know they hold."""
-        known = set(self._rows().filter(identity__in=[b.identity for b in beats]).values_list("identity", flat=True))
         for beat in beats:
-            if beat.identity in known:
-                self._rows().filter(identity=beat.identity).update(seen_at=now, processed=beat.processed)
-            else:
+            if not self._rows().filter(identity=beat.identity).update(seen_at=now, processed=beat.processed):
                 self._rows().create(identity=beat.identity, node=beat.node, pid=beat.pid, started_at=now, seen_at=now,
                                     queues=",".join(beat.queues))  # fmt: skip
         self._give_back_unknown({beat.identity: beat.leases for beat in beats}, now)
 
     def _give_back_unknown(self, leases: dict[str, frozenset[int]], now: float) -> None:
         old = self._reserved().filter(worker__in=list(leases), reserved_at__lt=now - UNKNOWN_RESERVATION_AGE)
-        lost = [row for row in old if row.lease not in leases[row.worker]]
+        lost = [pk for pk, worker, lease in old.values_list("pk", "worker", "lease") if lease not in leases[worker]]
         if lost:
-            back = [Settlement(delivery_of(row, self.accept, row.lease), Verb.RETURN) for row in lost]
-            self.messages.settle(self.messages.held(back), now)
+            with self.database.atomic():
+                rows = [row for row in _locked(old.filter(pk__in=lost)) if row.lease not in leases[row.worker]]
+                back = [Settlement(delivery_of(row, self.accept, row.lease), Verb.RETURN) for row in rows]
+                self.messages.settle(back, now)
 
     def remove(self, identities: Sequence[str]) -> None:
         """Forget workers that hold nothing any more."""
         self._rows().filter(identity__in=list(identities)).delete()
 
-    def take_over(self, now: float, silence: float, dead: Sequence[str], janitor: str, lease: int) -> list[Delivery]:
+    def take_over(
+        self, now: float, silence: float | None, dead: Sequence[str], janitor: str, lease: int
+    ) -> list[Delivery]:
         """Reserve for ``janitor`` what dead workers hold.
 
         Args:
-            silence: seconds without a heartbeat after which a worker is dead.
+            silence: seconds without a heartbeat after which a worker is dead; None where silence means nothing.
             dead: workers that are known to be dead already.
         """
-        self._rows().filter(seen_at__lt=now - silence).delete()
-        self.remove(dead)
+        if dead:
+            self.remove(dead)
+        if silence is not None:
+            _delete(self._rows().filter(seen_at__lt=now - silence))
         alive = set(self._rows().values_list("identity", flat=True))
         # A worker without a row died, or has yet to beat for the first time: the age of the reservation tells.
         holders = set(self._reserved().exclude(worker__in=alive).values_list("worker", flat=True).distinct())
+        if not holders:
+            return []
         orphans = self._reserved().filter(worker__in=holders & set(dead))
-        orphans |= self._reserved().filter(worker__in=holders, reserved_at__lt=now - silence)
+        if silence is not None:
+            orphans |= self._reserved().filter(worker__in=holders, reserved_at__lt=now - silence)
+        found = list(orphans.order_by("pk").values_list("pk", flat=True)[:RESCUE_LIMIT])
+        if not found:
+            return []
         with self.database.atomic():
-            if self.database.connection.features.has_select_for_update:
-                orphans = orphans.select_for_update()
-            rows = list(orphans.order_by("pk")[:RESCUE_LIMIT])
+            # By key: in looking for them MariaDB would lock, or wait for, what living workers hold.
+            rows = list(_locked(orphans.filter(pk__in=found).order_by("pk")))
             self.messages.mark([row.pk for row in rows], janitor, lease, now)
         deliveries = [delivery_of(row, self.accept, lease) for row in rows]
         for delivery, row in zip(deliveries, rows, strict=True):
@@ -129,36 +174,45 @@ class ORMControl(Control):
         self.database = database
         self.messages = messages
         self.accept = accept
-        self.now = broker.now
+        self.broker = broker
+        #: Numbers of the orders that the last look showed.
+        self._seen: set[int] | None = None
 
     def give_order(self, kind: str, node: str, arguments: dict[str, Any]) -> None:
         """Insert an order, and forget those of long ago."""
         orders = WorkerOrder.objects.using(self.database.alias)
-        now = self.now()
+        now = self.broker.now()
 
         def insert() -> None:
-            orders.create(kind=kind, node=node, arguments=json.dumps(arguments), created_at=now)
-            orders.filter(created_at__lt=now - ORDER_AGE).delete()
+            _delete(orders.filter(created_at__lt=now - ORDER_AGE))
+            orders.create(kind=kind, node=node, arguments=json.dumps(arguments), created_at=now)  # last: once is enough
 
         self.database.run(insert)
 
     def orders(self, after: int) -> list[Order]:
-        """Return orders by number; for a negative ``after`` just the newest."""
-        orders = WorkerOrder.objects.using(self.database.alias)
-        wanted = orders.filter(pk__gt=after).order_by("pk") if after >= 0 else orders.order_by("-pk")[:1]
-        rows = self.database.run(lambda: list(wanted.all()))
-        return [Order(row.pk, row.kind, row.node, json.loads(row.arguments)) for row in rows]
+        """Return orders by number; for a negative ``after`` just the newest.
+
+        Numbers are given when an order is written, not when its transaction commits: one may appear after others that
+        have higher numbers. So we look back, and return what was not there before, too.
+        """
+        orders = WorkerOrder.objects.using(self.database.alias).order_by("pk")
+        look_back = orders.filter(pk__gt=after - LOOK_BACK) if after >= 0 else orders
+        rows = self.database.run(lambda: list(look_back.all()))
+        known = {row.pk for row in rows} if self._seen is None else self._seen
+        found = [row for row in rows if row.pk > after or row.pk not in known] if after >= 0 else rows[-1:]
+        self._seen = {row.pk for row in rows}
+        return [Order(row.pk, row.kind, row.node, json.loads(row.arguments)) for row in found]
 
     def take(self, task_ids: Sequence[str], lease: int) -> list[Delivery]:
         """Reserve waiting and delayed rows by task id."""
-        return self.database.run(lambda: self._take(task_ids, lease))
+        self.broker.server_clock.keep_set(self.broker.clock)
+        chunks = [task_ids[start : start + CHUNK] for start in range(0, len(task_ids), CHUNK)]
+        return [each for chunk in chunks for each in self.database.run(partial(self._take, chunk, lease))]
 
     def _take(self, task_ids: Sequence[str], lease: int) -> list[Delivery]:
         waiting = (QueuedMessage.READY, QueuedMessage.ALONE, QueuedMessage.DELAYED)
         rows = QueuedMessage.objects.using(self.database.alias).filter(task_id__in=list(task_ids), status__in=waiting)
         with self.database.atomic():
-            if self.database.connection.features.has_select_for_update:
-                rows = rows.select_for_update()
-            found = list(rows)
-            self.messages.mark([row.pk for row in found], "control", lease, self.now())
+            found = list(_locked(rows.order_by("pk")))
+            self.messages.mark([row.pk for row in found], "control", lease, self.broker.now())
         return [delivery_of(row, self.accept, lease) for row in found]

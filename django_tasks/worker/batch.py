@@ -34,8 +34,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 class Batch:
     """The messages of one slot, between reserve and finish."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, clock: Callable[[], float] = time.monotonic) -> None:
         self.app = app
+        self.clock = clock
         self.lock = threading.Lock()
         self.waiting: deque[Delivery] = deque()
         self.ended: list[Outcome] = []
@@ -56,15 +57,21 @@ class Batch:
         """Return the next message to run; None when none is left."""
         with self.lock:
             self.running = self.waiting.popleft() if self.waiting else None
-            self.running_since = time.monotonic()
+            self.running_since = self.clock()
             return self.running
+
+    def take_back(self, delivery: Delivery) -> None:
+        """Put a message in front again that was not run after all."""
+        with self.lock:
+            self.running = None
+            self.waiting.appendleft(delivery)
 
     def add(self, outcome: Outcome) -> None:
         """Keep an outcome until the next flush."""
         with self.lock:
             self.running = None
             if not self.ended:
-                self.first_ended = time.monotonic()
+                self.first_ended = self.clock()
             self.ended.append(outcome)
 
     def is_due(self, now: float) -> bool:
@@ -88,10 +95,14 @@ class Batch:
             time.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    def wait_for_minder(self) -> None:
-        """Return when the minder has nothing of this batch in its hands."""
-        with self.taken:
-            pass
+    def close(self, give_up: Callable[[], bool]) -> None:
+        """Finish what has ended and give back what has not begun, until nothing is left, nor in the minder's hands."""
+        while True:
+            self.flush(give_up)
+            self.give_back()
+            with self.taken:  # what the minder fails to do, it puts back
+                if not (self.ended or self.waiting):
+                    return
 
     def mind(self, now: float) -> None:
         """Take over what waits behind a long task (called by the minder's thread)."""
@@ -111,16 +122,29 @@ class Batch:
                     self.app.broker.settle([Settlement(delivery, Verb.RETURN) for delivery in waiting])
                     waiting = []
             except OperationalError:
-                with self.lock:  # the slot's own flush comes back to it
+                with self.lock:  # the slot comes back to it
                     self.ended[:0] = ended
                     self.waiting.extend(waiting)
 
+    def abandon(self) -> None:
+        """Return even what runs, when its process ends in the middle of it."""
+        with self.lock:
+            if self.running is not None:
+                self.running.redelivered = True
+                self.waiting.appendleft(self.running)
+        self.flush(lambda: True)
+        self.give_back()
+
     def give_back(self) -> None:
-        """Return what has not started."""
+        """Return what has not started; without a broker it comes back by itself, as nobody says any more that he
+        holds it."""
         with self.lock:
             waiting, self.waiting = list(self.waiting), deque()
         if waiting:
-            self.app.broker.settle([Settlement(delivery, Verb.RETURN) for delivery in waiting])
+            try:
+                self.app.broker.settle([Settlement(delivery, Verb.RETURN) for delivery in waiting])
+            except OperationalError as exc:
+                logger.warning("%d messages cannot be given back now: %s", len(waiting), exc)
 
     def learn(self, tasks: int, seconds: float, full: bool) -> None:
         """Choose the size of the next reserve by how long this one took."""

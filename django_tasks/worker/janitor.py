@@ -1,4 +1,4 @@
-"""The janitor: signs of life, due messages, what the dead left behind, old results, orders."""
+"""The janitor: signs of life, due messages, what the dead left behind, old results; it also looks for orders."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ import logging
 import os
 import select
 import signal
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from django_tasks import control, signals, states
-from django_tasks.brokers.base import Beat, Delivery, Order, Settlement, Verb, drain, new_lease
+from django_tasks import hooks, signals, states
+from django_tasks.backends.base import utc_now
+from django_tasks.brokers.base import Beat, Delivery, Settlement, Verb, drain, new_lease
 from django_tasks.context import Context
 from django_tasks.exceptions import OperationalError, TaskRevokedError, TimeLimitExceeded, WorkerLostError
+from django_tasks.executor import time_limits
 from django_tasks.finish import failure
+from django_tasks.message import Message
+from django_tasks.outcome import TaskMeta
 from django_tasks.worker import shared
 from django_tasks.worker.batch import finish_all
 from django_tasks.worker.options import WorkerOptions
+from django_tasks.worker.orders import Orders
 from django_tasks.worker.shared import Page, Seat
 
 if TYPE_CHECKING:
@@ -49,10 +53,17 @@ class Janitor:
         self.options = options
         self.page = page
         self.identity = identity
-        self.last_order = -1
+        self.orders = Orders(app, options, page)
         self._next = dict.fromkeys(("beat", "orders", "prune"), 0.0)
         self._interval = {"beat": app.broker.lease / BEATS_PER_LEASE, "orders": ORDERS, "prune": PRUNE}
-        self._away_since = 0.0
+        self._trouble = ""
+        self._trouble_since = 0.0
+        #: Messages of dead workers that it has in its own hands, and the lease it holds them under.
+        self._orphans: list[Delivery] = []
+        self._lease = 0
+        self._last_round: float | None = None
+        #: After an outage: how long it was, and until when others may be silent only because of it.
+        self._outage = self._forgive_until = 0.0
 
     def loop(self, wakeup: int, stopping: Callable[[], bool]) -> None:
         """Poll until stopping; ``wakeup`` (a file descriptor) ends a wait."""
@@ -62,18 +73,34 @@ class Janitor:
                 drain(wakeup)
 
     def safe_poll(self, now: float) -> float:
-        """Poll; a broker that is away is reported once, and asked again."""
+        """Poll; whatever fails is reported once, and tried again."""
         try:
             wait = self.poll(now)
-        except OperationalError as exc:
-            if not self._away_since:
-                logger.error("The broker is away: %s", exc)
-                self._away_since = now
+        except Exception as exc:
+            # Nobody else renews the leases, so no failure may end this.
+            if self._trouble != repr(exc):
+                self._report(exc)
+            self._trouble = repr(exc)
+            self._trouble_since = self._trouble_since or now
             return ROUND
-        if self._away_since:
-            logger.warning("The broker is back after %.1f s", now - self._away_since)
-            self._away_since = 0.0
+        if self._trouble:
+            logger.warning("The broker is back after %.1f s", now - self._trouble_since)
+            self._trouble, self._trouble_since = "", 0.0
         return wait
+
+    def _report(self, exc: Exception) -> None:
+        if isinstance(exc, OperationalError):
+            logger.error("The broker is away: %s", exc)
+        else:
+            logger.critical("The janitor failed: %r", exc, exc_info=exc)
+
+    def leave(self) -> None:
+        """Do a last round, and say good-bye to the broker if it is there."""
+        self.safe_poll(time.monotonic())
+        try:
+            self.app.broker.goodbye([self.identity])
+        except OperationalError as exc:
+            logger.warning("Could not say good-bye to the broker: %s", exc)
 
     def poll(self, now: float) -> float:
         """Do what is due; return the seconds until the next round.
@@ -82,13 +109,17 @@ class Janitor:
             OperationalError: the broker is away.
         """
         self.page.janitor_tick = now
+        self._last_round = now if self._last_round is None else self._last_round
+        if now - self._last_round > self.app.broker.lease / 2:
+            self._outage, self._forgive_until = now - self._last_round, now + 2 * self._interval["beat"]
         if self._is_due("beat", now):
             self.app.broker.heartbeat(self._beats())
-        self.rescue()
+        self.rescue(self._outage if now < self._forgive_until else 0.0)
         if self._is_due("orders", now):
-            self.obey()
+            self.orders.obey()
         if self._is_due("prune", now) and self.app.backend.prune(PRUNE_BATCH) == PRUNE_BATCH:
             self._next["prune"] = now + 1.0
+        self._last_round = now
         self.page.broker_tick = time.monotonic()
         return ROUND
 
@@ -102,7 +133,7 @@ class Janitor:
 
     def _beats(self) -> list[Beat]:
         """Return signs of life of every slot that has any: a stopped process has none, a busy one has."""
-        beats = [Beat(self.identity, self.options.hostname, os.getpid(), self.options.queues)]
+        beats = [Beat(self.identity, self.options.hostname, os.getpid(), self.options.queues, frozenset({self._lease}))]
         for seat in self.page.taken():
             if not seat.identity:
                 continue
@@ -116,29 +147,39 @@ class Janitor:
 
     # -- what the dead left behind
 
-    def rescue(self) -> None:
-        """Bring due messages to their queues, and decide about those of dead workers, ours at once."""
+    def rescue(self, outage: float = 0.0) -> None:
+        """Bring due messages to their queues, and decide about those of dead workers, ours at once.
+
+        Args:
+            outage: seconds for which the broker was away, so that nobody could give a sign of life.
+        """
         dead = {seat.identity: seat for seat in self.page.seats if seat.state == shared.DEAD}
         while True:
-            lease = new_lease()
-            orphans = self.app.broker.rescue(self.app.broker.now(), self.identity, lease, list(dead))
-            for delivery in orphans:
-                self._decide(delivery, dead.get(delivery.holder))
-            if not orphans:
+            while self._orphans:  # also what an earlier round could not end because a server went away
+                self._decide(self._orphans[-1], dead.get(self._orphans[-1].holder))
+                self._orphans.pop()
+            self._lease = new_lease()
+            self._orphans = self.app.broker.rescue(
+                self.app.broker.now() - outage, self.identity, self._lease, list(dead)
+            )
+            if not self._orphans:
                 break
         for seat in dead.values():
+            if seat.acknowledged:
+                self._fail_without_message(seat)
             seat.clear()
 
     def _decide(self, delivery: Delivery, seat: Seat | None) -> None:
         """End, return or bury one message whose worker died."""
         message = delivery.message
-        was_running = seat is not None and seat.running == message.id
         verdict = seat.verdict if seat is not None else shared.NONE
-        if was_running and verdict == shared.TIME_LIMIT:
-            self._end(delivery, TimeLimitExceeded(round(seat.deadline - seat.started, 1) if seat else 0))
-        elif was_running and verdict == shared.TERMINATED:
+        convicted = seat is not None and seat.is_convicted(message.id)
+        if convicted and verdict == shared.TIME_LIMIT:
+            self._fail(delivery, TimeLimitExceeded(self._limit(message)))
+        elif convicted and verdict == shared.TERMINATED:
             self._end_terminated(delivery)
         elif verdict in (shared.SHUTDOWN, shared.TIME_LIMIT, shared.TERMINATED):
+            delivery.redelivered = True  # it may have ended all the same
             self.app.broker.settle([Settlement(delivery, Verb.RETURN)])
         elif delivery.alone and delivery.deaths + 1 > self.app.conf.task_max_deliveries:
             self._bury(delivery)
@@ -146,74 +187,38 @@ class Janitor:
             logger.warning("Task %s[%s] goes back to its queue: its worker died", message.task, message.id)
             self.app.broker.settle([Settlement(delivery, Verb.RETURN, died=True)])
 
-    def _end(self, delivery: Delivery, exc: BaseException) -> None:
-        message = delivery.message
-        logger.error("Task %s[%s] failed: %r", message.task, message.id, exc)
-        finish_all(self.app, [failure(self.app, delivery, exc)])
+    def _fail_without_message(self, seat: Seat) -> None:
+        """Store why a task ended that is not run again, since its message was acknowledged before its run."""
+        state = states.FAILURE
+        exc: Exception = WorkerLostError("The worker process died while it ran this task (acks_late=False)")
+        if seat.is_convicted(seat.running) and seat.verdict == shared.TIME_LIMIT:
+            exc = TimeLimitExceeded()
+        elif seat.is_convicted(seat.running) and seat.verdict == shared.TERMINATED:
+            state, exc = states.REVOKED, TaskRevokedError("terminated")
+        logger.error("Task %s ended: %r", seat.running, exc)
+        now = utc_now(self.app.broker.now())
+        self.app.backend.store([TaskMeta(seat.running, state, self.app.backend.encode(exc, state), date_done=now)])
+
+    def _limit(self, message: Message) -> float | None:
+        return time_limits(self.app.tasks.get(message.task), message, self.options.limits)[0]
 
     def _end_terminated(self, delivery: Delivery) -> None:
         message = delivery.message
+        finish_all(self.app, [failure(self.app, delivery, TaskRevokedError("terminated"), state=states.REVOKED)])
         logger.info("Task %s[%s] terminated", message.task, message.id)
         if signals.task_revoked.receivers:
             signals.task_revoked.send(sender=self.app.tasks.get(message.task), request=Context(None, message),
                                       terminated=True, signum=int(signal.SIGTERM), expired=False)  # fmt: skip
-        finish_all(self.app, [failure(self.app, delivery, TaskRevokedError("terminated"), state=states.REVOKED)])
 
     def _bury(self, delivery: Delivery) -> None:
-        message = delivery.message
         exc = WorkerLostError(
             f"{delivery.deaths + 1} workers died while they ran this task and no other. Its message is among the dead "
             "letters (TASK_MAX_DELIVERIES)."
         )
-        logger.error("Task %s[%s] goes to the dead letters: %s", message.task, message.id, exc)
-        finish_all(self.app, [failure(self.app, delivery, exc, verb=Verb.DEAD)])
+        self._fail(delivery, exc, Verb.DEAD)
 
-    # -- orders
-
-    def obey(self) -> None:
-        """Carry out the orders given since the last look; those from before this worker's start are not for it."""
-        broker_control = self.app.broker.control
-        if broker_control is None:
-            return
-        orders = broker_control.orders(self.last_order)
-        if self.last_order < 0:
-            self.last_order = orders[0].number if orders else 0
-            return
-        for order in orders:
-            self.last_order = order.number
-            if order.node in ("", self.options.hostname):
-                self._carry_out(order)
-
-    def _carry_out(self, order: Order) -> None:
-        if order.kind == control.TERMINATE:
-            for seat in self.page.taken():
-                if seat.state == shared.BUSY and seat.running in order.arguments["ids"]:
-                    self._terminate(seat, order.arguments["signal"])
-        elif order.kind in (control.PAUSE, control.RESUME):
-            self.page.paused = order.kind == control.PAUSE
-            logger.warning("Told to %s", order.kind)
-        elif order.kind == control.RESIZE and self.options.forks and self.options.slots == 1:
-            self.page.wanted = max(1, min(self.page.wanted + order.arguments["by"], len(self.page.seats) // 2))
-            logger.warning("Told to run %d processes", self.page.wanted)
-        elif order.kind == control.SHUTDOWN:
-            logger.warning("Told to shut down")
-            self.page.shutdown_ordered = 1
-        else:
-            logger.warning("Order %r cannot be carried out by this worker", order.kind)
-
-    def _terminate(self, seat: Seat, signum: int) -> None:
-        """Kill the process that runs a task. In a threads pool that would hit its neighbours."""
-        if not self.options.forks or self.options.slots > 1:
-            logger.warning("Task %s cannot be terminated in a %s pool", seat.running, self.options.pool)
-            return
-        seat.verdict = shared.TERMINATED
-        # Worker processes understand SIGTERM as "finish first", which is not what is meant here.
-        os.kill(seat.pid, signal.SIGKILL if signum == signal.SIGTERM else signum)
-
-
-def run_in_thread(janitor: Janitor, stopping: Callable[[], bool]) -> threading.Thread:
-    """Run a janitor beside the slots of the only process there is."""
-    reading, _ = os.pipe()
-    thread = threading.Thread(target=janitor.loop, args=(reading, stopping), name="janitor", daemon=True)
-    thread.start()
-    return thread
+    def _fail(self, delivery: Delivery, exc: BaseException, verb: Verb = Verb.ACK) -> None:
+        message = delivery.message
+        finish_all(self.app, [failure(self.app, delivery, exc, verb=verb)])
+        logger.error("Task %s[%s] failed: %r", message.task, message.id, exc)
+        hooks.tell_of_failure(self.app.tasks.get(message.task), message, exc)

@@ -33,18 +33,18 @@ def alarm_guard(seat: Seat) -> Guard:
 
     @contextmanager
     def guard(hard: float | None, soft: float | None) -> Iterator[None]:
+        previous = signal.signal(signal.SIGALRM, too_long) if soft else None
         if hard:
             seat.deadline = time.monotonic() + hard
-        if not soft:
-            yield
-            return
-        previous = signal.signal(signal.SIGALRM, too_long)
-        signal.setitimer(signal.ITIMER_REAL, soft)
         try:
+            if soft:
+                signal.setitimer(signal.ITIMER_REAL, soft)
             yield
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, previous)
+            seat.deadline = 0.0
+            if soft:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.signal(signal.SIGALRM, previous)
 
     return guard
 
@@ -71,9 +71,12 @@ class ThreadLimits:
         try:
             yield
         finally:
-            # Under the lock: the exception must not come once the call is over.
-            with self.lock:
-                self.soft_at = self.hard_at = 0.0
+            try:
+                # Under the lock: the exception must not come once the call is over. It may come right here.
+                with self.lock:
+                    self.soft_at = 0.0
+            finally:
+                self.hard_at = 0.0
 
     def check(self, now: float) -> bool:
         """Raise the soft limit in the thread if it has passed; return whether the hard one has."""

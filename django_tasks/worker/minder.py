@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from django.db import connections
 
+from django_tasks import hooks
 from django_tasks.brokers.base import Delivery
 from django_tasks.exceptions import OperationalError, TimeLimitExceeded
+from django_tasks.executor import time_limits
 from django_tasks.finish import failure
 from django_tasks.worker.batch import finish_all
 from django_tasks.worker.limits import ThreadLimits
@@ -56,7 +58,10 @@ class Minder:
             self._wanted.clear()
             while self._something_to_mind():
                 time.sleep(INTERVAL)
-                self.mind(time.monotonic())
+                try:
+                    self.mind(time.monotonic())
+                except Exception:  # without this thread there are no time limits any more
+                    logger.exception("The minder failed")
             connections.close_all()
 
     def _something_to_mind(self) -> bool:
@@ -75,11 +80,13 @@ class Minder:
     def _overrun(self, slot: Slot, delivery: Delivery) -> None:
         """Store the failure of a task whose thread cannot be stopped, and let its process be replaced."""
         message = delivery.message
-        limit = message.timelimit[0] or self.app.tasks[message.task].time_limit or slot.executor.limits[0]
+        limit = time_limits(self.app.tasks.get(message.task), message, slot.executor.limits)[0]
         logger.error("Task %s[%s] ran longer than its hard time limit (%s s)", message.task, message.id, limit)
         slot.batch.running = None
+        error = TimeLimitExceeded(limit)
         try:
-            finish_all(self.app, [failure(self.app, delivery, TimeLimitExceeded(limit))])
+            finish_all(self.app, [failure(self.app, delivery, error)])
+            hooks.tell_of_failure(self.app.tasks.get(message.task), message, error)
         except OperationalError as exc:
             logger.warning("Its failure cannot be stored, so that it runs again: %s", exc)
         self.limits.pop(slot)

@@ -74,9 +74,11 @@ def worker_options(app: App, given: dict[str, Any]) -> WorkerOptions:
         raise ImproperlyConfigured(
             f"The prefork pool does not work on {platform.system()}, where a fork is unsafe; use --pool threads."
         )
+    for name in _NUMBERS:
+        number = given.get(name)
+        if number is not None and not number >= 0:
+            raise ImproperlyConfigured(f"--{name.replace('_', '-')} must not be below 0, not {number:g}")
     concurrency = given.get("concurrency") or conf.worker_concurrency or os.cpu_count() or 1
-    if concurrency < 1:
-        raise ImproperlyConfigured(f"--concurrency must be at least 1, not {concurrency}")
     hard, soft = (_first(given.get(name), getattr(conf, f"task_{name}")) for name in ("time_limit", "soft_time_limit"))
     if hard and soft and soft >= hard:
         raise ImproperlyConfigured(f"The soft time limit ({soft} s) must be shorter than the hard one ({hard} s).")
@@ -94,25 +96,38 @@ def worker_options(app: App, given: dict[str, Any]) -> WorkerOptions:
     )
 
 
+#: Options that are numbers; 0 stands for no limit, or for what the settings say.
+_NUMBERS = ("concurrency", "max_tasks_per_child", "max_memory_per_child", "time_limit", "soft_time_limit")
+#: Bytes of a node name; the names of its processes have to fit into their places.
+LONGEST_NAME = 150
+
+
 def _first(given: Any, otherwise: Any) -> Any:
     return otherwise if given is None else given
 
 
 def node_name(name: str | None) -> str:
-    """Return ``name@host``; ``%h`` stands for the host, ``%n`` for its first part, ``%d`` for the domain (Celery's)."""
+    """Return ``name@host``; ``%h`` stands for the host, ``%n`` for its first part, ``%d`` for the domain (Celery's).
+
+    Raises:
+        ImproperlyConfigured: it is too long.
+    """
     host = socket.gethostname()
     short, _, domain = host.partition(".")
     name = name or "celery"
     for placeholder, value in (("%h", host), ("%n", short), ("%d", domain)):
         name = name.replace(placeholder, value)
-    return name if "@" in name else f"{name}@{host}"
+    node = name if "@" in name else f"{name}@{host}"
+    if len(node.encode()) > LONGEST_NAME:
+        raise ImproperlyConfigured(f"-n {node} is longer than {LONGEST_NAME} bytes; choose a shorter name.")
+    return node
 
 
 def _queues(app: App, wanted: str | None, unwanted: str | None) -> tuple[str, ...]:
     known = list(app.router.queues)
     queues = [name.strip() for name in wanted.split(",") if name.strip()] if wanted else known
     excluded = {name.strip() for name in (unwanted or "").split(",")}
-    chosen = tuple(name for name in queues if name not in excluded)
+    chosen = tuple(name for name in dict.fromkeys(queues) if name not in excluded)
     if not chosen:
         raise ImproperlyConfigured(
             f"No queue is left to take tasks from: -Q {wanted or ','.join(known)} without -X {unwanted}."

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import random
 import signal
+import sys
 import threading
 import time
 import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from asgiref.sync import SyncToAsync
 from django.core.cache import caches
 from django.db import connections
 
@@ -21,7 +26,7 @@ from django_tasks.executor import Executor
 from django_tasks.worker.limits import RateLimiter, ThreadLimits, alarm_guard
 from django_tasks.worker.minder import Minder, resident_memory
 from django_tasks.worker.options import WorkerOptions
-from django_tasks.worker.shared import FREE, IDLE, Page, Seat
+from django_tasks.worker.shared import FREE, IDLE, STARTING, Page, Seat
 from django_tasks.worker.slot import Slot
 
 if TYPE_CHECKING:
@@ -31,6 +36,8 @@ logger = logging.getLogger("django_tasks.worker")
 
 #: Seconds between two looks of an idle slot whose worker stops when the queues are empty.
 BURST_WAIT = 0.1
+#: Seconds between two measurements of the process's memory.
+MEASURE = 0.01
 
 
 class WorkerProcess:
@@ -58,9 +65,14 @@ class WorkerProcess:
         self.overrun = False
         self.minder = Minder(app, self._on_overrun)
         self._wakeups: list[int] = []
+        self._at_work: set[Slot] = set()
+        self._changed = threading.Event()
+        self._measure_after = 0.0
 
     def run(self) -> int:
         """Work until told to stop, or until this process is to be replaced; return the exit code."""
+        for seat in self.seats:
+            seat.pid, seat.tick = os.getpid(), time.monotonic()
         keep_connections_open()
         if signals.worker_process_init.receivers:
             signals.worker_process_init.send(sender=None)
@@ -74,7 +86,7 @@ class WorkerProcess:
                 self._run_threads(slots)
         finally:
             self._leave()
-        return 0
+        return 1 if self.overrun and self.parent is None else 0  # then nobody else replaces it
 
     def _slot(self, seat: Seat) -> Slot:
         executor = Executor(
@@ -87,6 +99,7 @@ class WorkerProcess:
             self.app, seat, executor, self.options.queues, stopping=lambda: self.is_stopping(slot),
             giving_up=self.is_stopping_now, paused=lambda: bool(self.page.paused), on_batch=self.minder.wake,
         )  # fmt: skip
+        executor.on_acknowledged = seat.note_acknowledged
         if self.options.slots == 1 and threading.current_thread() is threading.main_thread():
             executor.guard = alarm_guard(seat)
         else:
@@ -111,11 +124,13 @@ class WorkerProcess:
             threading.Thread(target=self._thread, args=(slot,), name=f"slot-{number}", daemon=True)
             for number, slot in enumerate(slots, 1)
         ]
+        self._at_work = set(slots)
         for thread in threads:
             thread.start()
-        for thread, slot in zip(threads, slots, strict=True):
-            while thread.is_alive() and not (self.overrun and slot not in self.minder.limits):
-                thread.join(0.1)
+        # A thread that hangs in a task which is past its hard limit is not waited for.
+        while any(not self.overrun or slot in self.minder.limits for slot in list(self._at_work)):
+            self._changed.wait()
+            self._changed.clear()
 
     def _thread(self, slot: Slot) -> None:
         try:
@@ -126,21 +141,26 @@ class WorkerProcess:
             self.wake()
         finally:
             connections.close_all()
+            self._at_work.discard(slot)
+            self._changed.set()
 
     # -- when to stop
 
     def ask_to_stop(self, signum: int = 0, frame: Any = None) -> None:
         """Finish what runs and begin nothing more (a signal handler)."""
         self.stop_asked = True
+        self.wake()
 
     def wake(self) -> None:
         """End the waits of all slots."""
         for fd in self._wakeups:
-            os.write(fd, b"!")
+            with contextlib.suppress(BlockingIOError):  # full: it wakes anyhow
+                os.write(fd, b"!")
 
     def _on_overrun(self) -> None:
         self.overrun = True
         self.wake()
+        self._changed.set()
 
     def is_stopping(self, slot: Slot) -> bool:
         """Whether a slot is to begin nothing more."""
@@ -148,19 +168,30 @@ class WorkerProcess:
 
     def is_stopping_now(self) -> bool:
         """Whether not to wait for a server that is away."""
-        return self.stop_asked or bool(self.page.stopping) or self._is_orphan()
-
-    def _is_orphan(self) -> bool:
-        return self.parent is not None and os.getppid() != self.parent
+        orphaned = self.parent is not None and os.getppid() != self.parent
+        return self.stop_asked or bool(self.page.stopping) or orphaned
 
     def _is_used_up(self, slot: Slot) -> bool:
         options = self.options
+        if options.burst and slot.idle_polls > 0 and self._queues_are_empty():
+            self.page.drained = 1
+            return True
+        if self.parent is None:
+            return False  # nobody would replace it
         if options.max_tasks and sum(seat.processed for seat in self.seats) >= options.max_tasks:
             return True
-        if options.max_memory and slot.seat.processed and resident_memory() > options.max_memory:
-            logger.warning("Process %d uses more than %d KiB and is replaced", os.getpid(), options.max_memory)
-            return True
-        return options.burst and slot.idle_polls > 0 and self._queues_are_empty()
+        return bool(options.max_memory and slot.seat.processed and self._is_too_large(options.max_memory))
+
+    def _is_too_large(self, limit: int) -> bool:
+        now = time.monotonic()
+        if now < self._measure_after:
+            return False
+        self._measure_after = now + MEASURE
+        if resident_memory() <= limit:
+            return False
+        logger.warning("Process %d uses more than %d KiB and is replaced", os.getpid(), limit)
+        self.stop_asked = True
+        return True
 
     def _queues_are_empty(self) -> bool:
         sizes = self.app.broker.sizes(self.options.queues).values()
@@ -183,10 +214,11 @@ class WorkerProcess:
 def _waking(limits: ThreadLimits, minder: Minder) -> Any:
     """Let the minder watch whenever a call has limits."""
 
-    def guard(hard: float | None, soft: float | None) -> Any:
-        context = limits.guard(hard, soft)
-        minder.wake()
-        return context
+    @contextlib.contextmanager
+    def guard(hard: float | None, soft: float | None) -> Iterator[None]:
+        with limits.guard(hard, soft):
+            minder.wake()  # not before there is something to mind, or it would go to sleep again
+            yield
 
     return guard
 
@@ -197,7 +229,7 @@ def take_seat(seat: Seat, hostname: str, pid: int) -> None:
     seat.identity = f"{hostname}/{pid}-{uuid.uuid4().hex[:12]}"
     seat.pid = pid
     seat.tick = time.monotonic()
-    seat.state = 1
+    seat.state = STARTING
 
 
 def become_child(name: str, stop: Any) -> None:
@@ -208,5 +240,20 @@ def become_child(name: str, stop: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     random.seed()
+    close_connections()
+    # If the parent had one, its thread is not here, and the first coroutine that uses the database would hang.
+    SyncToAsync.single_thread_executor = ThreadPoolExecutor(max_workers=1)
+
+
+def close_connections() -> None:
+    """Close what two processes must not share."""
     connections.close_all()
     caches.close_all()
+
+
+def flush_output() -> None:
+    """Write out what tasks have printed and logged, before ``os._exit``."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()

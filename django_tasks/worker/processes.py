@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from django_tasks import signals
 from django_tasks.worker import shared
 from django_tasks.worker.janitor import Janitor
 from django_tasks.worker.limits import RateLimiter
 from django_tasks.worker.options import WorkerOptions
-from django_tasks.worker.process import WorkerProcess, become_child, take_seat
+from django_tasks.worker.process import WorkerProcess, become_child, close_connections, flush_output, take_seat
 from django_tasks.worker.shared import Page, Seat
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ logger = logging.getLogger("django_tasks.worker")
 QUICK_DEATH = 1.0
 #: Seconds that the janitor has to put things in order at the end.
 LAST_ROUND = 5.0
+#: Looks at a janitor that does not go round before it is killed.
+SILENT_LOOKS = 3
 
 
 class Processes:
@@ -44,38 +46,46 @@ class Processes:
         self.limiter = RateLimiter(app.tasks.values())
         #: Seats by process id.
         self.workers: dict[int, list[Seat]] = {}
-        self.started: dict[int, float] = {}
         self.janitor_pid = 0
-        self.fork_after = 0.0
+        #: When the next fork may be: after a quick death, not at once.
+        self.fork_after = self.janitor_after = 0.0
+        self._started: dict[int, float] = {}
+        self._told: set[int] = set()
+        self._killed: set[int] = set()
+        self._forks = self._silent_looks = 0
 
     def fork_worker(self) -> bool:
         """Start one more worker process, if seats are free."""
-        free = [seat for seat in self.page.seats if seat.state == shared.FREE]
-        seats = free[: self.options.slots]
+        seats = [seat for seat in self.page.seats if seat.state == shared.FREE][: self.options.slots]
         if len(seats) < self.options.slots:
             return False
-        process = WorkerProcess(self.app, self.options, self.page, seats, self.limiter, os.getpid())
         for seat in seats:
-            seat.state = shared.STARTING
-
-        def work() -> int:
+            # Here rather than in the child: until it gets to it, the next fork would find them free.
+            take_seat(seat, self.options.hostname, os.getpid())
+        process = WorkerProcess(self.app, self.options, self.page, seats, self.limiter, os.getpid())
+        self._forks += 1
+        try:
+            pid = _fork(process.run, f"Worker-{self._forks}", process.ask_to_stop)
+        except OSError as exc:
+            logger.error("A worker process cannot be started: %s", exc)
+            self.fork_after = time.monotonic() + QUICK_DEATH
             for seat in seats:
-                take_seat(seat, self.options.hostname, os.getpid())
-            return process.run()
-
-        pid = _fork(work, f"Worker-{len(self.workers) + 1}", process.ask_to_stop)
+                seat.clear()
+            return False
+        for seat in seats:
+            seat.pid = pid
         self.workers[pid] = seats
-        self.started[pid] = time.monotonic()
+        self._started[pid] = time.monotonic()
         return True
 
     def fork_janitor(self) -> None:
         """Start the janitor."""
-        stop = threading.Event()
         parent = os.getpid()
 
         def stopping() -> bool:
-            # A janitor whose supervisor died keeps its siblings' leases until they have finished.
-            return stop.is_set() or (os.getppid() != parent and not any(self.page.taken()))
+            # Not when it is sent SIGTERM, as the managers of containers and services send it to all processes: while
+            # tasks run, even after the supervisor died, the janitor keeps their leases.
+            return self.page.stopping > 1 or (os.getppid() != parent and not any(self.page.taken()))
 
         def work() -> int:
             identity = f"{self.options.hostname}/janitor-{os.getpid()}-{time.time_ns()}"
@@ -86,11 +96,17 @@ class Processes:
             os.set_blocking(writing, False)
             signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
             janitor.loop(reading, stopping)
-            janitor.safe_poll(time.monotonic())
-            self.app.broker.goodbye([identity])
+            janitor.leave()
             return 0
 
-        self.janitor_pid = _fork(work, "Janitor", lambda *_: stop.set())
+        try:
+            self.janitor_pid = _fork(work, "Janitor", lambda *_: None)
+        except OSError as exc:
+            logger.error("The janitor cannot be started: %s", exc)
+            self.janitor_after = time.monotonic() + QUICK_DEATH
+            return
+        self.page.janitor_tick = time.monotonic()
+        self._started[self.janitor_pid] = time.monotonic()
 
     def reap(self, now: float) -> None:
         """Bury what has ended: in good order, or leaving messages for the janitor."""
@@ -101,50 +117,69 @@ class Processes:
                 return
             if pid == 0:
                 return
+            quick = now - self._started.pop(pid, 0.0) < QUICK_DEATH
             if pid == self.janitor_pid:
-                self._janitor_died(status)
+                self.janitor_pid = 0
+                self.janitor_after = now + QUICK_DEATH if quick else now
+                if self.page.stopping < 2:
+                    logger.error("The janitor %s and is replaced", _how(status))
             elif pid in self.workers:
-                self._worker_died(pid, status, now)
+                self._worker_died(pid, status)
+                if status and quick:
+                    self.fork_after = now + QUICK_DEATH
 
-    def _worker_died(self, pid: int, status: int, now: float) -> None:
+    def _worker_died(self, pid: int, status: int) -> None:
+        self._told.discard(pid)
+        self._killed.discard(pid)
         for seat in self.workers.pop(pid):
-            if seat.state != shared.FREE and seat.pid in (0, pid):
-                seat.state = shared.DEAD if seat.identity else shared.FREE
+            # The janitor may have seen to it before us, and a new process have taken it.
+            if seat.state != shared.FREE and seat.pid == pid:
+                seat.state = shared.DEAD
         if status and not self.page.stopping:
             logger.error("Worker process %d %s", pid, _how(status))
-            if now - self.started[pid] < QUICK_DEATH:
-                self.fork_after = now + QUICK_DEATH
 
-    def _janitor_died(self, status: int) -> None:
-        self.janitor_pid = 0
-        if not self.page.stopping:
-            logger.error("The janitor %s and is replaced", _how(status))
-            self.fork_janitor()
+    def watch_janitor(self, now: float) -> None:
+        """Have a janitor that goes round: without one the leases run out."""
+        if not self.janitor_pid:
+            if now >= self.janitor_after:
+                self.fork_janitor()
+            return
+        silence = now - self.page.janitor_tick
+        # Several looks in a row: when the whole machine has slept, the janitor may only wake up after the supervisor.
+        self._silent_looks = self._silent_looks + 1 if silence > self.app.broker.lease / 2 else 0
+        if self._silent_looks > SILENT_LOOKS:
+            self._silent_looks = 0
+            logger.error("The janitor has not gone round for %.0f s and is killed", silence)
+            os.kill(self.janitor_pid, signal.SIGKILL)
 
-    def signal_workers(self, signum: int, pids: list[int] | None = None) -> None:
-        """Send a signal to worker processes, all by default."""
-        for pid in list(self.workers) if pids is None else pids:
-            os.kill(pid, signum)
+    def tell_to_stop(self, pids: list[int]) -> None:
+        """Let worker processes finish what they run and end; each is told once."""
+        for pid in pids:
+            if pid not in self._told:
+                self._told.add(pid)
+                os.kill(pid, signal.SIGTERM)
 
-    def kill(self, pid: int, verdict: int) -> None:
-        """Kill a worker process, and note why for the janitor."""
+    def kill(self, pid: int, verdict: int, reason: str) -> None:
+        """Kill a worker process, and note why for the janitor; what it was convicted of before stays."""
         for seat in self.workers[pid]:
             if not seat.verdict:
                 seat.verdict = verdict
+        if pid not in self._killed:
+            self._killed.add(pid)
+            logger.error("Process %d is killed: %s", pid, reason)
         os.kill(pid, signal.SIGKILL)
 
     def kill_all(self) -> None:
         """Kill the workers that are left when their time is up."""
-        for pid, seats in self.workers.items():
-            if not any(seat.verdict for seat in seats):
-                logger.warning("Process %d is killed; what it runs goes back to its queue", pid)
-                self.kill(pid, shared.SHUTDOWN)
+        for pid in self.workers:
+            self.kill(pid, shared.SHUTDOWN, "the time to end is up, and what it runs goes back to its queue")
 
     def stop_janitor(self) -> None:
         """Let the janitor do a last round, and stop it."""
         if not self.janitor_pid:
             return
-        os.kill(self.janitor_pid, signal.SIGTERM)
+        self.page.stopping = 2
+        os.kill(self.janitor_pid, signal.SIGTERM)  # ends its wait
         deadline = time.monotonic() + LAST_ROUND
         while self.janitor_pid and time.monotonic() < deadline:
             self.reap(time.monotonic())
@@ -156,18 +191,27 @@ class Processes:
 
 def _fork(work: Callable[[], int], name: str, stop: Callable[..., Any]) -> int:
     """Run ``work`` in a child; ``stop`` is its SIGTERM handler."""
-    pid = os.fork()
+    close_connections()  # a receiver of a signal may have opened some here
+    # A signal that comes before the child has handlers of its own would be lost on it.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        pid = os.fork()
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        raise
     if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return pid
     code = 1
     try:
         signal.set_wakeup_fd(-1)
         become_child(name, stop)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         code = work()
     except BaseException:
         logger.critical("%s failed", name, exc_info=True)
     finally:
-        logging.shutdown()
+        flush_output()
         os._exit(code)
 
 
@@ -175,3 +219,11 @@ def _how(status: int) -> str:
     if os.WIFSIGNALED(status):
         return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
     return f"ended with exit code {os.WEXITSTATUS(status)}"
+
+
+def say_stopping(options: WorkerOptions, signal_name: str, running: int) -> None:
+    """Log that the worker begins to stop, and tell receivers."""
+    logger.warning("Stopping (%s): %d tasks run and have %g s to end; a second signal ends them now",
+                   signal_name, running, options.shutdown_timeout)  # fmt: skip
+    if signals.worker_shutting_down.receivers:
+        signals.worker_shutting_down.send(sender=options.hostname, sig=signal_name, how="Warm", exitcode=0)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import django
-from django.utils.autoreload import StatReloader
+from django.utils.autoreload import StatReloader, get_child_arguments
 
 from django_tasks import signals
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError
@@ -109,9 +109,12 @@ def _living(file: Path) -> int | None:
 
 
 def restart_on_change() -> int:
-    """Run this very command without ``--reload`` in a child, and again whenever a module changes (``--reload``)."""
-    arguments = [each for each in sys.argv if each != "--reload"]
-    child = subprocess.Popen([sys.executable, *arguments])
+    """Run this very command without ``--reload`` in a child, and again whenever a module changes (``--reload``).
+
+    The modules that are looked at are those that this process has imported.
+    """
+    command = get_child_arguments()
+    child = subprocess.Popen([each for each in command if not _means_reload(each)])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         for _ in StatReloader().tick():
@@ -121,8 +124,12 @@ def restart_on_change() -> int:
         child.terminate()
         child.wait()
         if stop.code == 3:  # what Django's reloader exits with when a file has changed
-            os.execv(sys.executable, [sys.executable, *sys.argv])
-        return 0
+            os.execv(command[0], command)
     except KeyboardInterrupt:
         child.wait()
     return 0
+
+
+def _means_reload(argument: str) -> bool:
+    # Options may be shortened. One left over would start a reloader in the reloader, and so on without end.
+    return argument.startswith("--r") and "--reload".startswith(argument)

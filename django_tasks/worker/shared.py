@@ -1,7 +1,7 @@
 """What the processes of a worker know of each other: one shared page, no pipes, no locks.
 
-Layout version 1, little-endian; instants are seconds of the monotonic clock, which processes of one machine share.
-Every field has one writer. ``django_tasks.health`` reads the file form of it (``--healthcheck-file``) without Django.
+Layout version 1, in the byte order of the machine; instants are seconds of the monotonic clock, which processes of one
+machine share. ``django_tasks.health`` reads the file form of it (``--healthcheck-file``) without Django.
 """
 
 from __future__ import annotations
@@ -24,22 +24,28 @@ FREE, STARTING, IDLE, BUSY, DEAD = range(5)
 NONE, TIME_LIMIT, TERMINATED, SHUTDOWN, STUCK = range(5)
 
 #: Leases that a seat can hold at once: the batch in work and one being reserved, with room to spare.
-LEASES = 6
-_NAME = struct.Struct("<H200s")
+LEASES = 4
+#: Bytes that a text can have.
+NAME_SIZE = 200
+_NAME = struct.Struct(f"<H{NAME_SIZE}s")
 
 
 class Field:
     """A number at a fixed place of the page."""
 
+    # Through a memory view, which writes it in one piece; struct.pack_into sets the place to zero first, and for a
+    # moment a seat that is taken would look free.
+
     def __init__(self, offset: int, code: str) -> None:
         self.offset = offset
-        self.struct = struct.Struct("<" + code)
+        self.code = code
+        self.size = struct.calcsize(code)
 
     def __get__(self, page: Any, owner: Any = None) -> Any:
-        return self.struct.unpack_from(page.memory, page.base + self.offset)[0]
+        return page.views[self.code][(page.base + self.offset) // self.size]
 
     def __set__(self, page: Any, value: float) -> None:
-        self.struct.pack_into(page.memory, page.base + self.offset, value)
+        page.views[self.code][(page.base + self.offset) // self.size] = value
 
 
 class Text:
@@ -53,8 +59,13 @@ class Text:
         return bytes(data[:length]).decode(errors="replace")
 
     def __set__(self, page: Any, value: str) -> None:
-        data = value.encode()[:200]
+        data = value.encode()[:NAME_SIZE]
         _NAME.pack_into(page.memory, page.base + self.offset, len(data), data)
+
+
+def _cut(text: str) -> str:
+    """Return what ``Text`` keeps of a text."""
+    return text.encode()[:NAME_SIZE].decode(errors="replace")
 
 
 class Seat:
@@ -63,6 +74,8 @@ class Seat:
     state = Field(0, "B")
     #: Why the supervisor or the janitor killed it.
     verdict = Field(1, "B")
+    #: The running task's message is settled already, and its outcome is to be stored (``acks_late=False``).
+    acknowledged = Field(2, "B")
     pid = Field(8, "q")
     #: When its loop last went round.
     tick = Field(16, "d")
@@ -72,47 +85,66 @@ class Seat:
     #: Since when its process has been stopped (0: it is not).
     frozen_since = Field(40, "d")
     processed = Field(48, "q")
+    #: ``started`` of the task that the verdict is about: the next one may have begun in the meantime.
+    convicted = Field(96, "d")
     #: Name of the worker in the broker's eyes.
     identity = Text(106)
     #: Id of the running task.
     running = Text(308)
 
-    def __init__(self, memory: mmap.mmap, base: int) -> None:
-        self.memory = memory
+    def __init__(self, page: Page, base: int) -> None:
+        self.memory = page.memory
+        self.views = page.views
         self.base = base
-        self._leases = struct.Struct(f"<{LEASES}q")
+        self._leases = page.views["q"][(base + 56) // 8 : (base + 56) // 8 + LEASES]
 
     def clear(self) -> None:
         """Make it free again."""
-        self.memory[self.base : self.base + SEAT_SIZE] = bytes(SEAT_SIZE)
+        self.memory[self.base + 1 : self.base + SEAT_SIZE] = bytes(SEAT_SIZE - 1)
+        self.state = FREE  # last: whoever sees this may take it
+
+    def convict(self, verdict: int, started: float) -> None:
+        """Note why its process is killed; ``started`` tells which task it is about."""
+        self.convicted = started
+        self.verdict = verdict
+
+    def is_convicted(self, task_id: str) -> bool:
+        """Whether the verdict is about the run of this task."""
+        return self.runs(task_id) and self.convicted == self.started
 
     @property
     def leases(self) -> frozenset[int]:
         """The leases that its slot holds."""
-        return frozenset(self._leases.unpack_from(self.memory, self.base + 56)) - {0}
+        return frozenset(self._leases) - {0}
 
     def add_lease(self, lease: int) -> None:
         """List a lease, before the reserve that it is for."""
-        slots = list(self._leases.unpack_from(self.memory, self.base + 56))
-        slots[slots.index(0)] = lease
-        self._leases.pack_into(self.memory, self.base + 56, *slots)
+        self._leases[self._leases.tolist().index(0)] = lease
 
     def drop_lease(self, lease: int) -> None:
         """Remove a lease when nothing of it is left."""
-        slots = [0 if each == lease else each for each in self._leases.unpack_from(self.memory, self.base + 56)]
-        self._leases.pack_into(self.memory, self.base + 56, *slots)
+        if lease in self._leases:
+            self._leases[self._leases.tolist().index(lease)] = 0
 
-    def begin(self, task_id: str, limit: float | None) -> None:
-        """Note that a task begins that may take ``limit`` seconds."""
-        now = time.monotonic()
+    def runs(self, task_id: str) -> bool:
+        """Whether its last task, which may have ended, is this one."""
+        return self.running == _cut(task_id)
+
+    def begin(self, task_id: str) -> None:
+        """Note that a task begins."""
         self.running = task_id
-        self.started = now
-        self.deadline = now + limit if limit else 0.0
+        self.started = time.monotonic()
+        self.deadline = 0.0
         self.state = BUSY
+
+    def note_acknowledged(self) -> None:
+        """Note that the running task's message is gone."""
+        self.acknowledged = 1
 
     def end(self) -> None:
         """Note that it has ended."""
         self.deadline = 0.0
+        self.acknowledged = 0
         self.state = IDLE
         self.processed += 1
 
@@ -125,6 +157,7 @@ class Page:
         path: keep it in this file, for the health probe.
     """
 
+    version = Field(8, "q")
     supervisor_pid = Field(16, "q")
     supervisor_tick = Field(24, "d")
     janitor_pid = Field(32, "q")
@@ -132,8 +165,11 @@ class Page:
     #: When the broker last answered the janitor.
     broker_tick = Field(48, "d")
     seat_count = Field(56, "q")
+    #: 1 tells the processes to stop, 2 the janitor too.
     stopping = Field(64, "B")
     paused = Field(65, "B")
+    #: A process has found the queues of a burst empty.
+    drained = Field(66, "B")
     #: How many processes are wanted; orders change it.
     wanted = Field(72, "q")
     #: Set by a shutdown order.
@@ -152,10 +188,12 @@ class Page:
                 file.truncate(size)
                 self.memory = mmap.mmap(file.fileno(), size)
             os.replace(f"{path}.new", path)
+        whole = memoryview(self.memory)
+        self.views: dict[str, Any] = {"B": whole, "q": whole.cast("q"), "d": whole.cast("d")}
         self.memory[: len(MAGIC)] = MAGIC
-        struct.pack_into("<q", self.memory, 8, VERSION)
+        self.version = VERSION
         self.seat_count = seats
-        self.seats = [Seat(self.memory, HEADER_SIZE + n * SEAT_SIZE) for n in range(seats)]
+        self.seats = [Seat(self, HEADER_SIZE + n * SEAT_SIZE) for n in range(seats)]
 
     def taken(self) -> Iterator[Seat]:
         """Return the seats of living slots."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from django_tasks import signals
-from django_tasks.worker.janitor import Janitor, run_in_thread
+from django_tasks.exceptions import OperationalError
+from django_tasks.worker import shared
+from django_tasks.worker.janitor import Janitor
 from django_tasks.worker.limits import RateLimiter
 from django_tasks.worker.options import WorkerOptions
-from django_tasks.worker.process import WorkerProcess, take_seat
+from django_tasks.worker.process import WorkerProcess, flush_output, take_seat
+from django_tasks.worker.processes import say_stopping
 from django_tasks.worker.shared import Page
 
 if TYPE_CHECKING:
@@ -21,42 +25,98 @@ if TYPE_CHECKING:
 logger = logging.getLogger("django_tasks.worker")
 
 
+class SingleWorker:
+    """A worker whose slots and janitor share one process.
+
+    Args:
+        app: the app.
+        options: what the worker was told.
+    """
+
+    def __init__(self, app: App, options: WorkerOptions) -> None:
+        self.app = app
+        self.options = options
+        self.page = page = Page(options.slots, options.healthcheck_file)
+        page.supervisor_pid = page.janitor_pid = os.getpid()
+        for seat in page.seats:
+            take_seat(seat, options.hostname, os.getpid())
+        self.process = WorkerProcess(app, options, page, page.seats, RateLimiter(app.tasks.values()), None)
+        identity = f"{options.hostname}/janitor-{os.getpid()}-{time.time_ns()}"
+        self.janitor = Janitor(app, options, page, identity)
+        #: When tasks have to have ended, once the worker was told to stop.
+        self.deadline = 0.0
+        self._stopped_by = ""
+        self._ended = False
+        self._wakeup = os.pipe()
+
+    def run(self) -> int:
+        """Run until SIGTERM, SIGINT or the end of a burst; return the exit code."""
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, self.stop)
+        for fd in self._wakeup:
+            os.set_blocking(fd, False)
+        self.janitor.safe_poll(time.monotonic())
+        thread = threading.Thread(target=self.janitor.loop, args=(self._wakeup[0], self._is_over), name="janitor",
+                                  daemon=True)  # fmt: skip
+        thread.start()
+        logger.info("%s ready.", self.options.hostname)
+        if signals.worker_ready.receivers:
+            signals.worker_ready.send(sender=self.process)
+        try:
+            return self.process.run()
+        finally:
+            self._ended = True
+            self._wake_janitor()
+            thread.join(2.0)
+            self.janitor.leave()
+            self._say_stopped()
+
+    def stop(self, signum: int = signal.SIGTERM, frame: Any = None) -> None:
+        """Stop in good order; when called again, at once (a signal handler)."""
+        again = self.process.stop_asked
+        self._stopped_by = self._stopped_by or signal.Signals(signum).name
+        self.deadline = time.monotonic() + (0.0 if again else self.options.shutdown_timeout)
+        self.process.ask_to_stop()
+        self._wake_janitor()
+
+    def _wake_janitor(self) -> None:
+        os.write(self._wakeup[1], b"!")
+
+    def _is_over(self) -> bool:
+        """Look after the process (the janitor asks this in each round)."""
+        now = self.page.supervisor_tick = time.monotonic()
+        if self.page.shutdown_ordered and not self.process.stop_asked:
+            self.stop()
+        if self._stopped_by:
+            self._say_stopping()
+        if self.deadline and now >= self.deadline and not self._ended:
+            self._end_now()
+        return self._ended
+
+    def _end_now(self) -> None:
+        """Give everything back and end the process: the thread that runs a task cannot be stopped otherwise."""
+        try:
+            logger.error("The time to end is up, and what runs goes back to its queue")
+            for slot in self.process.minder.slots:
+                slot.batch.abandon()
+            self.app.broker.goodbye([self.janitor.identity, *(seat.identity for seat in self.page.seats)])
+            self._say_stopped()
+        except OperationalError as exc:
+            logger.error("The broker is away, so that it goes back when its lease has run out: %s", exc)
+        finally:
+            flush_output()
+            os._exit(0)
+
+    def _say_stopping(self) -> None:
+        name, self._stopped_by = self._stopped_by, ""
+        running = sum(seat.state == shared.BUSY for seat in self.page.seats)
+        say_stopping(self.options, name, running)
+
+    def _say_stopped(self) -> None:
+        self.page.remove()
+        logger.info("%s stopped.", self.options.hostname)
+
+
 def run_single(app: App, options: WorkerOptions) -> int:
     """Run a worker in this process until SIGTERM, SIGINT or the end of a burst; return the exit code."""
-    page = Page(options.slots, options.healthcheck_file)
-    page.supervisor_pid = page.janitor_pid = os.getpid()
-    for seat in page.seats:
-        take_seat(seat, options.hostname, os.getpid())
-    process = WorkerProcess(app, options, page, page.seats, RateLimiter(app.tasks.values()), None)
-    ended = False
-
-    def stop(signum: int, frame: Any) -> None:
-        if process.stop_asked:  # a second signal: what runs goes back when its lease ends
-            os._exit(1)
-        process.stop_asked = True
-        process.wake()
-
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, stop)
-    janitor = Janitor(app, options, page, f"{options.hostname}/janitor-{os.getpid()}-{time.time_ns()}")
-    janitor.safe_poll(time.monotonic())
-
-    def over() -> bool:
-        page.supervisor_tick = time.monotonic()
-        if page.shutdown_ordered and not process.stop_asked:
-            process.stop_asked = True
-            process.wake()
-        return ended
-
-    thread = run_in_thread(janitor, over)
-    logger.info("%s ready.", options.hostname)
-    if signals.worker_ready.receivers:
-        signals.worker_ready.send(sender=process)
-    try:
-        return process.run()
-    finally:
-        ended = True
-        thread.join(2.0)
-        app.broker.goodbye([janitor.identity])
-        page.remove()
-        logger.info("%s stopped.", options.hostname)
+    return SingleWorker(app, options).run()

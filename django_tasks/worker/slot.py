@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import select
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from django.db import connections, reset_queries
+from django.db import Error, connections, reset_queries
 from django.utils import timezone, translation
 
 from django_tasks import signals, states
-from django_tasks.brokers.base import Delivery, new_lease
+from django_tasks.brokers.base import Delivery, drain, new_lease
 from django_tasks.exceptions import OperationalError
 from django_tasks.executor import Executor
 from django_tasks.outcome import Outcome
@@ -42,6 +44,7 @@ class Slot:
         giving_up: says whether not even to wait for a server that is away.
         paused: says whether to reserve nothing for now.
         on_batch: told when several messages are in work, so that somebody minds them.
+        clock: seconds, as ``poll`` is given them.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Slot:
         giving_up: Callable[[], bool],
         paused: Callable[[], bool] = lambda: False,
         on_batch: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.app = app
         self.seat = seat
@@ -64,22 +68,25 @@ class Slot:
         self.giving_up = giving_up
         self.paused = paused
         self.on_batch = on_batch
-        self.batch = Batch(app)
+        self.clock = clock
+        self.batch = Batch(app, clock)
         self.idle_polls = 0
         self.idle_wait = IDLE_WAIT
         self._pause = FIRST_PAUSE
 
     def loop(self, wakeup: int) -> None:
         """Poll until stopping; ``wakeup`` (a file descriptor) ends a wait."""
-        while not self.stopping():
+        while True:
             try:
-                wait = self.poll(time.monotonic())
-                if wait and not self.stopping():
+                if self.stopping():
+                    return
+                if wait := self.poll(self.clock()):
                     self.app.broker.wait(self.queues, wait, wakeup)
                 self._pause = FIRST_PAUSE
             except OperationalError as exc:
                 logger.warning("The broker is away, trying again in %.1f s: %s", self._pause, exc)
-                time.sleep(self._pause)
+                if select.select([wakeup], [], [], self._pause)[0]:
+                    drain(wakeup)
                 self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
     def poll(self, now: float) -> float:
@@ -101,7 +108,6 @@ class Slot:
         try:
             self._run_all(deliveries, now)
         finally:
-            self.batch.wait_for_minder()
             self.seat.drop_lease(lease)
         return 0.0
 
@@ -124,29 +130,43 @@ class Slot:
         if len(deliveries) > 1:
             self.on_batch()
         count = 0
-        while (delivery := self.batch.next()) is not None:
-            if self.stopping():
-                self.batch.waiting.appendleft(delivery)
-                self.batch.give_back()
-                break
-            self._run(delivery)
-            count += 1
-            if self.batch.is_due(time.monotonic()):
-                self.batch.flush(self.giving_up)
-        self.batch.flush(self.giving_up)
-        self.batch.learn(count, time.monotonic() - now, full)
+        try:
+            while (delivery := self.batch.next()) is not None:
+                if self.stopping():
+                    self.batch.take_back(delivery)
+                    break
+                self._run(delivery)
+                count += 1
+                if self.batch.is_due(self.clock()):
+                    self.batch.flush(self._gives_up)
+        finally:
+            self.batch.close(self._gives_up)
+        self.batch.learn(count, self.clock() - now, full)
 
     def _run(self, delivery: Delivery) -> None:
         message = delivery.message
         logs.task_received(message)
         if signals.task_received.receivers:
             signals.task_received.send(sender=self.app, request=message)
-        self.seat.begin(message.id, None)
-        outcome = self.executor.run(delivery)
-        self.seat.end()
-        report(self.app, outcome)
+        self.seat.begin(message.id)
+        try:
+            outcome = self.executor.run(delivery)
+        except OperationalError:
+            self.batch.take_back(delivery)
+            raise
+        finally:
+            self.seat.end()
         self.batch.add(outcome)
+        try:
+            report(self.app, outcome)
+        except Exception:  # a task's `throws`, or the repr of its value, are not ours
+            logger.exception("What came of task %s[%s] could not be logged", message.task, message.id)
         clean_up()
+
+    def _gives_up(self) -> bool:
+        """Say whether to wait no longer for a server; asked as long as it is away, which is a sign of life."""
+        self.seat.tick = self.clock()
+        return self.giving_up()
 
 
 def report(app: App, outcome: Outcome) -> None:
@@ -171,10 +191,13 @@ def clean_up() -> None:
     for connection in connections.all(initialized_only=True):
         if connection.connection is None:
             continue
-        if connection.in_atomic_block or connection.needs_rollback:
-            connection.close()
-        else:
-            connection.close_if_unusable_or_obsolete()
+        # A connection in an unknown state is not mended but closed, and that may fail as it pleases.
+        with contextlib.suppress(Error):
+            if connection.in_atomic_block or connection.needs_rollback:
+                connection.in_atomic_block = False  # or Django would keep the closed connection until the block ends
+                connection.close()
+            else:
+                connection.close_if_unusable_or_obsolete()
     reset_queries()
     translation.deactivate()
     timezone.deactivate()

@@ -11,14 +11,11 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from django.core.cache import caches
-from django.db import connections
-
 from django_tasks import signals
 from django_tasks.brokers.base import drain
 from django_tasks.worker import shared
 from django_tasks.worker.options import WorkerOptions
-from django_tasks.worker.processes import Processes
+from django_tasks.worker.processes import Processes, say_stopping
 from django_tasks.worker.shared import Page
 
 if TYPE_CHECKING:
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("django_tasks.worker")
 
 #: Seconds between two looks at the processes; a signal or a death ends the wait.
-LOOK = 0.2
+LOOK = 0.5
 
 
 class Supervisor:
@@ -54,7 +51,6 @@ class Supervisor:
         """Run until told to stop, or until a burst is over; return the exit code."""
         wakeup = self._catch_signals()
         _prepare_to_fork()
-        self.processes.fork_janitor()
         try:
             while self.poll(time.monotonic()):
                 if select.select([wakeup], [], [], LOOK)[0]:
@@ -77,24 +73,25 @@ class Supervisor:
         """Look at every process once; return whether there is anything left to supervise."""
         self.page.supervisor_tick = now
         self.processes.reap(now)
+        self.processes.watch_janitor(now)
         self._obey_signals(now)
+        self._enforce_limits(now)
         if self.page.stopping:
             if now >= self.deadline:
                 self.processes.kill_all()
             return bool(self.processes.workers)
-        self._enforce_limits(now)
         self._replace(now)
         self._report_ready()
-        return bool(self.processes.workers) or not self.options.burst
+        return bool(self.processes.workers) or not (self.options.burst and self.page.drained)
 
     def _replace(self, now: float) -> None:
-        """Have as many processes as are wanted; what a burst has ended stays ended."""
+        """Have as many processes as are wanted, but for a burst that is over."""
         processes = self.processes
-        if self.options.burst and processes.started:
+        if self.options.burst and self.page.drained:
             return
         while len(processes.workers) < self.page.wanted and now >= processes.fork_after and processes.fork_worker():
             pass
-        processes.signal_workers(signal.SIGTERM, list(processes.workers)[int(self.page.wanted) :])
+        processes.tell_to_stop(list(processes.workers)[self.page.wanted :])
 
     def _enforce_limits(self, now: float) -> None:
         """Kill what ran longer than its hard limit, and what has been stopped for longer than a lease."""
@@ -102,13 +99,12 @@ class Supervisor:
             stopped = shared.condition(pid) is shared.Condition.STOPPED
             for seat in seats:
                 seat.frozen_since = (seat.frozen_since or now) if stopped else 0.0
-            late = next((seat for seat in seats if seat.state == shared.BUSY and 0 < seat.deadline <= now), None)
-            if late is not None and not late.verdict:
-                logger.error("Task %s ran longer than its hard time limit; process %d is killed", late.running, pid)
-                self.processes.kill(pid, shared.TIME_LIMIT)
-            elif stopped and now - seats[0].frozen_since > self.app.broker.lease and not seats[0].verdict:
-                logger.error("Process %d has been stopped for %d s and is killed", pid, self.app.broker.lease)
-                self.processes.kill(pid, shared.STUCK)
+                started = seat.started  # before the deadline: if the next task has begun, the verdict is void
+                if seat.state == shared.BUSY and 0 < seat.deadline <= now:
+                    seat.convict(shared.TIME_LIMIT, started)
+                    self.processes.kill(pid, shared.TIME_LIMIT, f"task {seat.running} passed its hard time limit")
+            if stopped and now - seats[0].frozen_since > self.app.broker.lease:
+                self.processes.kill(pid, shared.STUCK, f"it has been stopped for {self.app.broker.lease:g} s")
 
     def _report_ready(self) -> None:
         if not self.ready and self.page.broker_tick and all(s.state != shared.STARTING for s in self.page.seats):
@@ -121,24 +117,19 @@ class Supervisor:
         """First signal: stop in good order. Second: at once."""
         if self.page.shutdown_ordered and not self.page.stopping:
             self.signals_received.append(signal.SIGTERM)
-        if not self.signals_received:
-            return
-        name = signal.Signals(self.signals_received.pop(0)).name
-        if self.page.stopping:
-            self.deadline = now
-            return
-        self.page.stopping = 1
-        self.deadline = now + self.options.shutdown_timeout
-        running = sum(seat.state == shared.BUSY for seat in self.page.seats)
-        logger.warning("Stopping (%s): %d tasks run and have %g s to end; a second signal ends them now",
-                       name, running, self.options.shutdown_timeout)  # fmt: skip
-        if signals.worker_shutting_down.receivers:
-            signals.worker_shutting_down.send(sender=self.options.hostname, sig=name, how="Warm", exitcode=0)
-        self.processes.signal_workers(signal.SIGTERM)
+        while self.signals_received:
+            name = signal.Signals(self.signals_received.pop(0)).name
+            if self.page.stopping:
+                self.deadline = now
+                continue
+            self.page.stopping = 1
+            self.deadline = now + self.options.shutdown_timeout
+            say_stopping(self.options, name, sum(seat.state == shared.BUSY for seat in self.page.seats))
+            self.processes.tell_to_stop(list(self.processes.workers))
 
     def _end(self) -> None:
         """Stop the janitor last: it returns what killed processes held."""
-        self.page.stopping = 1
+        self.page.stopping = max(self.page.stopping, 1)
         while self.processes.workers:
             self.processes.kill_all()
             self.processes.reap(time.monotonic())
@@ -156,7 +147,5 @@ def _prepare_to_fork() -> None:
     if others:
         logger.warning("Threads run before the fork (%s): what they lock stays locked in worker processes. Start them "
                        "in worker_process_init instead.", ", ".join(others))  # fmt: skip
-    connections.close_all()
-    caches.close_all()
     gc.collect()
     gc.freeze()

@@ -1,0 +1,146 @@
+"""The process in a system's virtual environment: sends tasks and asks its store, as the measuring process says.
+
+    python -m benchmarks.agent FD
+
+It reads pairs (name of a method of ``Agent``, its arguments) from the connection on the file descriptor and answers
+with pairs (whether it went well, the value or the traceback). The first answer comes unasked, when all is ready.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import sys
+import time
+import traceback
+from importlib import import_module
+from importlib.metadata import version
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import django
+
+from benchmarks.systems.base import System
+
+#: Seconds between two looks at the store, and without any progress until a worker counts as broken.
+LOOK, PATIENCE = 0.02, 30.0
+#: Tasks sent before sending is timed: connections are made, caches filled.
+FIRST = 20
+
+
+class Agent:
+    """What the measuring process can ask for."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.sent = 0
+
+    def versions(self, package: str | None) -> dict[str, str]:
+        """Return the versions of a distribution (None: this project) and of what it stands on."""
+        own = version(package) if package else import_module("django_tasks").__version__
+        return {"": own, "Django": django.get_version(), "Python": platform.python_version()}
+
+    def worker(self, processes: int) -> list[list[str]]:
+        """Return the commands that start a worker."""
+        return self.system.worker(processes)
+
+    def enqueue(self, count: int, seconds: float) -> float:
+        """Send tasks one by one, for no longer than that; return how many a second."""
+        self.fill(FIRST)
+        begun, before = time.perf_counter(), self.sent
+        while self.sent - before < count and time.perf_counter() - begun < seconds:
+            self.fill(1)
+        return (self.sent - before) / (time.perf_counter() - begun)
+
+    def enqueue_bulk(self, count: int) -> float | None:
+        """Send tasks all at once; return how many a second, or None if the system cannot."""
+        if not self.system.has_bulk:
+            return None
+        begun = time.perf_counter()
+        self.system.enqueue_bulk(count)
+        self.sent += count
+        return count / (time.perf_counter() - begun)
+
+    def fill(self, count: int) -> None:
+        """Send tasks one by one."""
+        for _ in range(count):
+            self.system.enqueue()
+            self.sent += 1
+
+    def run_some(self, count: int) -> None:
+        """Send a few tasks and wait until they have ended."""
+        self.fill(count)
+        self._wait(self.sent)
+
+    def drain(self, seconds: float) -> float:
+        """Watch a worker finish all that was sent; return how many a second.
+
+        Measured from the first look that finds 5% of them finished to the one that finds all, or the last within
+        ``seconds`` from then: the worker's start does not count.
+        """
+        first = done = self._wait(self.sent // 20)
+        begun = time.perf_counter()
+        while done < self.sent and time.perf_counter() - begun < seconds:
+            time.sleep(LOOK)
+            done = self.system.finished()
+        elapsed = time.perf_counter() - begun
+        if done == first:
+            raise RuntimeError(f"{first} of {self.sent} tasks were finished at the first look, and no more afterwards")
+        return (done - first) / elapsed
+
+    def _wait(self, wanted: int) -> int:
+        """Return how many tasks have ended, as soon as it is as many as wanted."""
+        last, progress = -1, time.monotonic()
+        while (done := self.system.finished()) < wanted:
+            if done > last:
+                last, progress = done, time.monotonic()
+            if time.monotonic() - progress > PATIENCE:
+                raise TimeoutError(f"no task has ended for {PATIENCE} s: {done} have, {wanted} are waited for")
+            time.sleep(LOOK)
+        return done
+
+    def start_delays(self, samples: int, pause: tuple[float, float]) -> list[float]:
+        """Send tasks with pauses between them; return for each the seconds from its sending to its start."""
+        path = Path(os.environ["BENCH_STAMPS"])
+        chance = random.Random(1)
+        for _ in range(samples):
+            time.sleep(chance.uniform(*pause))
+            self.system.stamp(time.time())
+            self.sent += 1
+        self._wait(self.sent)
+        return [float(line) for line in path.read_text().splitlines()]
+
+    def mixed(self, seconds: float) -> list[float] | None:
+        """Run the mixed load of a system that has one."""
+        run = getattr(self.system, "mixed", None)
+        return run(seconds) if run else None
+
+    def profile(self, tasks: int) -> Any:
+        """Run tasks in this process and tell where their time goes (our system only)."""
+        from benchmarks.parts import profile
+
+        return profile(self.system, tasks)
+
+
+def main(descriptor: int) -> None:
+    """Answer until the measuring process is gone."""
+    connection = Connection(descriptor)
+    try:
+        django.setup()
+        system: System = import_module(f"benchmarks.systems.{os.environ['BENCH_SYSTEM']}").SYSTEM
+        system.prepare()
+        agent = Agent(system)
+        connection.send((True, None))
+        while True:
+            action, arguments = connection.recv()
+            connection.send((True, getattr(agent, action)(*arguments)))
+    except EOFError:
+        pass
+    except Exception:
+        connection.send((False, traceback.format_exc()))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,36 @@
+"""How much of everything is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The size of a run.
+
+    Args:
+        rounds: how often everything is measured; the report has the medians.
+        tasks: how many are sent in bulk and then drained; a fifth of them is sent one by one.
+        enqueue_seconds: the longest that sending one by one may take; what is slower sends fewer.
+        drain_seconds: the longest that draining is watched, from the first 5% on.
+        samples: tasks sent to an idle worker, to see how soon they start.
+        pause: shortest and longest pause between these (seconds); random, so that no rhythm of polling is met.
+        settle_seconds: how long a worker is left alone before it counts as idle.
+        idle_seconds: how long its CPU time is watched.
+        mixed_seconds: how long the mixed load lasts.
+    """
+
+    rounds: int = 3
+    tasks: int = 10_000
+    enqueue_seconds: float = 10
+    drain_seconds: float = 20
+    samples: int = 50
+    pause: tuple[float, float] = (0.2, 0.6)
+    settle_seconds: float = 3
+    idle_seconds: float = 30
+    mixed_seconds: float = 15
+
+
+#: Shows that everything runs, and measures nothing worth knowing.
+QUICK = Plan(rounds=1, tasks=200, samples=3, pause=(0.05, 0.1), settle_seconds=0.2, idle_seconds=0.5, mixed_seconds=1)

@@ -1,0 +1,41 @@
+"""What the agent wants of a system."""
+
+from __future__ import annotations
+
+import sys
+
+from django.core.management import call_command
+
+#: How its workers start Django's commands.
+DJANGO = [sys.executable, "-m", "django"]
+
+
+class System:
+    """Base of all systems."""
+
+    #: Whether ``enqueue_bulk`` sends in few round trips what ``enqueue`` sends in many.
+    has_bulk = False
+
+    def prepare(self) -> None:
+        """Make the tables in an empty database."""
+        call_command("migrate", verbosity=0)
+
+    def enqueue(self) -> None:
+        """Send one ``work.noop``."""
+        raise NotImplementedError
+
+    def enqueue_bulk(self, count: int) -> None:
+        """Send many ``work.noop``."""
+        raise NotImplementedError
+
+    def stamp(self, sent: float) -> None:
+        """Send one ``work.stamp(sent)``."""
+        raise NotImplementedError
+
+    def finished(self) -> int:
+        """Return how many tasks the store says have ended well."""
+        raise NotImplementedError
+
+    def worker(self, processes: int) -> list[list[str]]:
+        """Return the commands that together are a worker of so many processes, logging warnings only."""
+        raise NotImplementedError

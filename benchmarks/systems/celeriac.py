@@ -1,0 +1,75 @@
+"""django-celeriac, this project."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+from django.db import connections
+
+from benchmarks.systems import work
+from benchmarks.systems.base import DJANGO, System
+from django_tasks import current_app, shared_task
+from django_tasks.models import TaskResult
+
+noop = shared_task(name="noop")(work.noop)
+stamp = shared_task(name="stamp")(work.stamp)
+spend = shared_task(name="spend")(work.spend)
+
+#: The mixed load: this many tasks of so many seconds, in random order, every ``BURST_EVERY`` seconds.
+BURST = [0.0] * 9 + [0.001] * 9 + [0.050] * 2
+BURST_EVERY = 0.1
+
+
+class Celeriac(System):
+    """Messages and results in the project's database, the defaults."""
+
+    has_bulk = True
+
+    def enqueue(self) -> None:
+        noop.delay()
+
+    def enqueue_bulk(self, count: int) -> None:
+        noop.delay_many([()] * count)
+
+    def stamp(self, sent: float) -> None:
+        stamp.delay(sent)
+
+    def finished(self) -> int:
+        return int(TaskResult.objects.filter(status="SUCCESS").count())
+
+    def worker(self, processes: int) -> list[list[str]]:
+        return [[*DJANGO, "runworker", "-c", str(processes), "-l", "WARNING"]]
+
+    def mixed(self, seconds: float) -> list[float]:
+        """Send a mixed load; return for each task the seconds from its end to when its result could be read."""
+        pending: set[str] = set()
+        producer = threading.Thread(target=_produce, args=(seconds, pending))
+        producer.start()
+        delays: list[float] = []
+        deadline = time.monotonic() + seconds + 30
+        while producer.is_alive() or pending:
+            metas = current_app.backend.get(list(pending))
+            seen = time.time()
+            for task_id, meta in metas.items():
+                delays.append(seen - current_app.backend.decode(meta))
+                pending.discard(task_id)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{len(pending)} tasks of the mixed load have no result after {seconds + 30} s")
+            time.sleep(0.001)
+        return delays
+
+
+def _produce(seconds: float, pending: set[str]) -> None:
+    chance = random.Random(1)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        begun = time.monotonic()
+        for duration in chance.sample(BURST, len(BURST)):
+            pending.add(spend.delay(duration).id)
+        time.sleep(max(0.0, begun + BURST_EVERY - time.monotonic()))
+    connections.close_all()
+
+
+SYSTEM = Celeriac()

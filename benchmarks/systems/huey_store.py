@@ -1,0 +1,26 @@
+"""Huey on the database that all systems get. Apart from ``huey`` because the settings need it."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from huey import Huey, PostgresHuey
+from huey.storage import SqliteStorage
+
+
+class NormalStorage(SqliteStorage):
+    """Huey has WAL by itself, but only full synchronisation or none."""
+
+    def _create_connection(self) -> Any:
+        connection = super()._create_connection()
+        connection.execute("pragma synchronous=normal")
+        return connection
+
+
+def make_huey(url: str) -> Huey:
+    """Return the instance for the database at ``url``."""
+    if url.startswith("postgresql:"):
+        return PostgresHuey("benchmarks", dsn=url)
+    path = urlsplit(url).path.removeprefix("/")
+    return Huey("benchmarks", storage_class=NormalStorage, filename=path, timeout=20)

@@ -1,0 +1,25 @@
+"""What the tasks do, the same for every system."""
+
+from __future__ import annotations
+
+import os
+import time
+
+
+def noop() -> int:
+    """Do nothing, and return something that has to be stored."""
+    return 1
+
+
+def stamp(sent: float) -> float:
+    """Note how many seconds after ``sent`` this begins: in a file, as not every system keeps results."""
+    delay = time.time() - sent
+    with open(os.environ["BENCH_STAMPS"], "a") as file:
+        file.write(f"{delay}\n")
+    return delay
+
+
+def spend(seconds: float) -> float:
+    """Take that long as a task that waits for somebody else does, and return when it ended."""
+    time.sleep(seconds)
+    return time.time()

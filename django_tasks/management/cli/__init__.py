@@ -1,0 +1,1 @@
+"""``manage.py tasks``: ``arguments`` declares what can be asked, the other modules answer it."""

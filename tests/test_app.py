@@ -1,0 +1,541 @@
+"""``App``: settings, tasks and parts; in a Django project, beside an unchanged ``celery.py``, and in a plain script."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from django_tasks import App, Task, current, current_app, shared_task
+from django_tasks.backends.cache import CacheBackend
+from django_tasks.backends.memory import MemoryBackend
+from django_tasks.brokers.memory import MemoryBroker
+from django_tasks.brokers.orm import ORMBroker
+from django_tasks.exceptions import ImproperlyConfigured
+from django_tasks.registry import tasks
+from tests.processes import ROOT, die_with_parent
+from tests.running import app_of_test, drain
+from tests.testapp.tasks import add, echo, fail
+
+
+@pytest.fixture
+def app(memory_app: App) -> App:
+    return memory_app
+
+
+# -- settings
+
+
+def test_settings_of_django(settings: Any) -> None:
+    settings.TASK_DEFAULT_QUEUE = "house"
+    settings.CELERY_TASK_TIME_LIMIT = 30
+    with app_of_test() as app:
+        assert app.conf.task_default_queue == "house"
+        assert app.conf.task_time_limit == 30
+        assert app.conf["TASK_TIME_LIMIT"] == 30
+
+
+def test_what_the_app_is_given_wins(settings: Any) -> None:
+    settings.BROKER_URL = settings.CELERY_RESULT_BACKEND = "django-db://"
+    with app_of_test() as app:
+        app = App("own", broker="memory://", backend="memory://", task_default_queue="mine")
+        assert isinstance(app.broker, MemoryBroker)
+        assert isinstance(app.backend, MemoryBackend)
+        assert app.conf.task_default_queue == "mine"
+        assert repr(app) == "<App own>"
+
+
+def test_config_from_django_with_a_namespace(settings: Any) -> None:
+    settings.CELERY_TASK_DEFAULT_QUEUE = "house"
+    with app_of_test():
+        app = App("proj")
+        app.config_from_object("django.conf:settings", namespace="CELERY")
+        assert app.conf.task_default_queue == "house"
+
+
+def test_config_source(app: App) -> None:
+    configured = App(set_as_current=False, config_source={"task_default_queue": "other"})
+    assert configured.conf.task_default_queue == "other"
+
+
+def test_settings_that_change_make_new_parts(app: App) -> None:
+    broker, backend = app.broker, app.backend
+    assert app.broker is broker
+    app.conf.broker_url = "django-db://"
+    app.conf.result_backend = "django-cache://"
+    assert isinstance(app.broker, ORMBroker)
+    assert isinstance(app.backend, CacheBackend)
+    assert app.backend is not backend
+
+
+def test_routes_that_change_are_heeded(app: App) -> None:
+    app.conf.task_routes = {add.name: "one"}
+    assert app.router.route(add.name)["queue"] == "one"
+    app.conf.task_routes = {add.name: "two"}
+    assert app.router.route(add.name)["queue"] == "two"
+
+
+@pytest.mark.parametrize(("name", "url"), [("broker_url", "pigeon://"), ("result_backend", "shoebox://")])
+def test_a_url_that_nobody_speaks(app: App, name: str, url: str) -> None:
+    app.conf[name] = url
+    part = {"broker_url": "broker", "result_backend": "backend"}[name]
+    with pytest.raises(ImproperlyConfigured, match=f"{name.upper()} = '{url}'"):
+        getattr(app, part)
+
+
+def test_all_threads_have_one_broker() -> None:
+    found: list[Any] = []
+    start = threading.Barrier(8, timeout=30)
+    with app_of_test() as app:
+
+        def look() -> None:
+            start.wait()
+            found.append(app.broker)
+
+        threads = [threading.Thread(target=look) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(set(map(id, found))) == 1
+
+
+def test_close_is_no_end(app: App) -> None:
+    app.close()
+    result = add.delay(1, 2)
+    drain(app)
+    app.close()
+    assert result.get() == 3
+
+
+# -- the current app
+
+
+def test_the_last_one_made_is_the_current_one() -> None:
+    with app_of_test() as first:
+        assert current.get_current_app() is first
+        second = App("second")
+        assert current.get_current_app() is second
+        App("third", set_as_current=False)
+        assert current_app.main == "second"
+        assert add.app is second
+        current_app.conf.task_default_queue = "through the stand-in"
+        assert second.conf.task_default_queue == "through the stand-in"
+
+
+def test_the_default_one_is_made_from_the_settings(app: App, settings: Any) -> None:
+    settings.TASK_DEFAULT_QUEUE = "house"
+    current.set_current_app(None)
+    assert current.find_current_app() is None
+    default = current.get_current_app()
+    assert default.conf.task_default_queue == "house"
+    assert repr(default) == "<App default>"
+    assert current.get_current_app() is default
+
+
+# -- tasks
+
+
+def test_task(app: App) -> None:
+    @app.task
+    def bare() -> str:
+        return "bare"
+
+    @app.task(bind=True, queue="q")
+    def bound(self: Any) -> Any:
+        return self.app is app
+
+    assert app.tasks[bare.name] is bare
+    results = [bare.delay(), bound.delay()]
+    drain(app)
+    assert [each.get() for each in results] == ["bare", True]
+
+
+def test_tasks_of_the_main_script_are_named_after_the_app(app: App) -> None:
+    def job() -> None: ...
+
+    job.__module__ = "__main__"
+    assert app.task(job).name == "tests.job"
+    del tasks["tests.job"]
+    assert shared_task(job).name == "tests.job"
+
+
+def test_task_cls() -> None:
+    class Base(Task[..., Any]):
+        kind = "of this app"
+
+    with app_of_test(task_cls=Base) as app:
+
+        @app.task
+        def job() -> None: ...
+
+        assert app.Task is Base
+        assert isinstance(job, Base)
+    with app_of_test(task_cls="tests.test_app:Another") as app:
+        assert app.Task is Another
+        assert isinstance(app.task(name="named")(print), Another)
+
+
+class Another(Task[..., Any]):
+    pass
+
+
+def test_the_base_of_all(app: App) -> None:
+    assert app.Task is Task
+
+    class Job(app.Task):  # type: ignore[name-defined,misc]
+        name = "job"
+
+        def run(self) -> int:
+            return 1
+
+    result = app.register_task(Job()).delay()
+    drain(app)
+    assert result.get() == 1
+
+
+def test_names_of_a_later_release(app: App) -> None:
+    for name in ("add_periodic_task", "on_after_configure", "on_after_finalize"):
+        with pytest.raises(ImproperlyConfigured, match=f"App.{name}: periodic tasks come with a later release"):
+            getattr(app, name)
+    with pytest.raises(AttributeError, match="'App' object has no attribute 'nothing'"):
+        app.nothing()  # type: ignore[attr-defined]
+
+
+# -- modules
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package with modules that note their import."""
+    package = tmp_path / "shop"
+    package.mkdir()
+    (package / "__init__.py").write_text("imported = []\n")
+    for name in ("tasks", "jobs", "more"):
+        (package / f"{name}.py").write_text("import shop; shop.imported.append(__name__)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield package
+    for name in [name for name in sys.modules if name.partition(".")[0] == "shop"]:
+        del sys.modules[name]
+
+
+def imported() -> list[str]:
+    import shop  # type: ignore[import-not-found]
+
+    found: list[str] = shop.imported
+    return found
+
+
+def test_include_and_imports(shop: Path) -> None:
+    with app_of_test(include=["shop.more"], imports=["shop.jobs"]) as app:
+        assert "shop" not in sys.modules
+        app.start()
+        assert imported() == ["shop.more", "shop.jobs"]
+
+
+@pytest.mark.parametrize("packages", [["shop"], lambda: ["shop", "tests.testapp"]])
+@pytest.mark.parametrize("related_name", ["tasks", "jobs"])
+def test_autodiscover(app: App, shop: Path, packages: Any, related_name: str) -> None:
+    app.autodiscover_tasks(packages, related_name=related_name)
+    assert "shop" not in sys.modules  # celery.py is read before the packages can be
+    app.start()
+    assert imported() == [f"shop.{related_name}"]
+
+
+def test_autodiscover_where_there_is_nothing(app: App, shop: Path) -> None:
+    app.autodiscover_tasks(["shop"], related_name="nothing")
+    app.start()
+    assert "shop.nothing" not in sys.modules
+
+
+@pytest.mark.parametrize("packages", [None, lambda: ["django.contrib.auth.apps.AuthConfig"]])
+def test_autodiscover_in_installed_apps(app: App, packages: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    app.autodiscover_tasks(packages, related_name="tokens")
+    monkeypatch.delitem(sys.modules, "django.contrib.auth.tokens", raising=False)
+    app.start()
+    assert "django.contrib.auth.tokens" in sys.modules
+
+
+def test_autodiscover_of_a_package_that_does_not_exist(app: App) -> None:
+    app.autodiscover_tasks(["no_such_package"])
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+        app.start()
+
+
+def test_an_error_in_a_module_is_shown(app: App, shop: Path) -> None:
+    (shop / "tasks.py").write_text("1 / 0\n")
+    app.autodiscover_tasks(["shop"])
+    with pytest.raises(ZeroDivisionError):
+        app.start()
+
+
+# -- annotations
+
+
+def test_annotations(app: App) -> None:
+    app.conf.task_annotations = {"*": {"priority": 3, "track_started": True}, add.name: {"priority": 7, "own": "x"}}
+    app.start()
+    assert (add.priority, add.track_started, add.own) == (7, True, "x")  # type: ignore[attr-defined]
+    assert (echo.priority, echo.track_started) == (3, True)
+    assert Task.priority is None
+
+
+def test_annotations_with_methods(app: App) -> None:
+    seen: list[Any] = []
+
+    def on_failure(self: Any, exc: BaseException, *rest: Any) -> None:
+        seen.append((self.name, repr(exc)))
+
+    app.conf.task_annotations = {"*": {"on_failure": on_failure}}
+    app.start()
+    fail.delay("bad")
+    drain(app)
+    assert seen == [(fail.name, "ValueError('bad')")]
+
+
+def test_tasks_made_after_the_start_are_annotated_too(app: App) -> None:
+    app.conf.task_annotations = {"late": {"priority": 8}, "later": {"priority": 9}}
+    app.start()
+
+    @shared_task(name="late")
+    def late() -> None: ...
+
+    class Later(Task[..., Any]):
+        name = "later"
+
+        def run(self) -> None: ...
+
+    assert late.priority == 8
+    assert app.register_task(Later).priority == 9
+    assert Later.priority is None
+
+
+def test_routes_may_hold_attributes_too(app: App) -> None:
+    app.conf.task_routes = {add.name: {"queue": "q", "rate_limit": "5/m"}}
+    app.start()
+    assert add.rate_limit == "5/m"
+
+
+def test_a_wrong_setting_does_not_keep_django_from_starting(tmp_path: Path) -> None:
+    """``manage.py check`` could not tell of it otherwise."""
+    write(tmp_path, {"wrong.py": SETTINGS + "TASK_ANNOTATIONS = 5\n"})
+    done = run_python(tmp_path, "-m", "django", "check", DJANGO_SETTINGS_MODULE="wrong")
+    assert done.returncode == 1
+    assert "django_tasks.E001" in done.stderr
+    assert "TASK_ANNOTATIONS = 5" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# -- whole projects
+
+
+SETTINGS = """
+import django
+SECRET_KEY = "of a test"
+INSTALLED_APPS = ["django_tasks"]
+USE_TZ = True
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "project.sqlite3", "OPTIONS": {"timeout": 20}}}
+if django.VERSION >= (5, 1):
+    DATABASES["default"]["OPTIONS"]["transaction_mode"] = "IMMEDIATE"
+"""
+
+
+def write(directory: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(dedent(text))
+
+
+def start_python(directory: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """Start Python in a directory, without anything of these tests' Django."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "TEST_", "CELERY_"))}
+    path = os.pathsep.join([str(directory), str(ROOT)])
+    return subprocess.Popen(
+        [sys.executable, *arguments], cwd=directory, env={**kept, "PYTHONPATH": path, **environment},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def run_python(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a directory to its end."""
+    return finish(start_python(directory, *arguments, **environment))
+
+
+def output(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return the lines that a program has printed; it must have ended well."""
+    assert done.returncode == 0, f"{done.args}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout.splitlines()
+
+
+SCRIPT = """
+import sys
+from django_tasks import App
+
+app = App("script")
+
+@app.task
+def add(x: int, y: int) -> int:
+    return x + y
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        result = app.AsyncResult(sys.argv[1])
+        print(result.state, result.get(timeout=1), result.name)
+    else:
+        print(add.delay(2, 3).id)
+"""
+
+
+def test_a_plain_script(tmp_path: Path) -> None:
+    write(tmp_path, {"script.py": SCRIPT})
+    (task_id,) = output(run_python(tmp_path, "script.py"))
+    worker = run_python(
+        tmp_path, "-m", "django_tasks", "-A", "script", "worker", "--loglevel=INFO", "--burst", "-c", "1"
+    )
+    assert "script.add" in "\n".join(output(worker))
+    assert f"script.add[{task_id}] succeeded" in worker.stderr + worker.stdout
+    assert output(run_python(tmp_path, "script.py", task_id)) == ["SUCCESS 5 script.add"]
+    assert (tmp_path / "django_tasks.sqlite3").exists()
+
+
+def test_a_script_and_its_worker_started_together(tmp_path: Path) -> None:
+    """Both find no tables, and both create them."""
+    write(tmp_path, {"script.py": SCRIPT})
+    processes = [start_python(tmp_path, "script.py") for _ in range(4)]
+    ids = [output(finish(process))[0] for process in processes]
+    assert len(set(ids)) == 4
+
+
+def test_a_script_in_memory_needs_no_file(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {"script.py": SCRIPT.replace('App("script")', 'App("script", broker="memory://", backend="memory://")')},
+    )
+    assert len(output(run_python(tmp_path, "script.py"))) == 1
+    assert not (tmp_path / "django_tasks.sqlite3").exists()
+
+
+#: What a project that comes from Celery has; only the first line of celery.py was changed.
+PROJECT = {
+    "manage.py": """
+        import os
+        from django.core.management import execute_from_command_line
+        os.environ.setdefault("DJANGO_SETTINGS_MODULE", "proj.settings")
+        import sys
+        execute_from_command_line(sys.argv)
+    """,
+    "proj/__init__.py": """
+        from .celery import app as celery_app
+        __all__ = ("celery_app",)
+    """,
+    "proj/celery.py": """
+        import os
+        from django_tasks import App as Celery
+
+        os.environ.setdefault("DJANGO_SETTINGS_MODULE", "proj.settings")
+        app = Celery("proj")
+        app.config_from_object("django.conf:settings", namespace="CELERY")
+        app.autodiscover_tasks()
+        app.conf.task_routes = {"shop.tasks.*": {"queue": "shop"}}
+
+        @app.task(bind=True, ignore_result=True)
+        def debug_task(self):
+            print(f"Request: {self.request!r}")
+    """,
+    "proj/settings.py": SETTINGS.replace("django_tasks", 'django_tasks", "shop') + "CELERY_TASK_TRACK_STARTED = True\n",
+    "shop/__init__.py": "",
+    "shop/tasks.py": """
+        from django_tasks import shared_task
+
+        @shared_task
+        def bill(number):
+            return number * 2
+    """,
+    "call.py": """
+        import django
+        django.setup()
+        from django_tasks import current_app
+        from proj import celery_app
+        from shop.tasks import bill
+        assert current_app == celery_app
+        assert celery_app.conf.task_track_started
+        assert {"proj.celery.debug_task", "shop.tasks.bill"} <= set(celery_app.tasks)
+        print(bill.delay(4).id)
+        print(celery_app.send_task("proj.celery.debug_task").id)
+        revoked = bill.apply_async((1,), countdown=60)
+        celery_app.control.revoke(revoked.id)
+        print(celery_app.AsyncResult(revoked.id).state)
+    """,
+    "ask.py": """
+        import sys, django
+        django.setup()
+        from django_tasks import AsyncResult
+        print(AsyncResult(sys.argv[1]).get(timeout=1))
+    """,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("manage.py", "runworker", "--burst", "-Q", "celery,shop", "-c", "1"),
+        ("-m", "django_tasks", "-A", "proj", "worker", "--burst", "-Q", "celery,shop", "-c", "1"),
+    ],
+    ids=["runworker", "-A proj worker"],
+)
+def test_a_project_that_comes_from_celery(tmp_path: Path, command: tuple[str, ...]) -> None:
+    write(tmp_path, PROJECT)
+    output(run_python(tmp_path, "manage.py", "migrate"))
+    task_id, _, state = output(run_python(tmp_path, "call.py", DJANGO_SETTINGS_MODULE="proj.settings"))
+    assert state == "REVOKED"
+    assert any("Request: <Context: proj.celery.debug_task[" in line for line in output(run_python(tmp_path, *command)))
+    assert output(run_python(tmp_path, "ask.py", task_id, DJANGO_SETTINGS_MODULE="proj.settings")) == ["8"]
+
+
+def test_a_project_without_a_database(tmp_path: Path) -> None:
+    files = {
+        "bare.py": 'SECRET_KEY = "x"\nINSTALLED_APPS = ["django_tasks"]\nBROKER_URL = RESULT_BACKEND = "memory://"\n',
+        "call.py": """
+            import django
+            django.setup()
+            from django_tasks import current_app, shared_task
+            from django_tasks.exceptions import TimeoutError
+            from tests.running import drain
+
+            @shared_task(name="double")
+            def double(x):
+                return x * 2
+
+            result = double.delay(2)
+            try:
+                result.get(timeout=0)
+            except TimeoutError:
+                drain(current_app)
+            print(result.get(timeout=1), double.delay_on_commit(1).state)
+        """,
+    }
+    write(tmp_path, files)
+    assert output(run_python(tmp_path, "call.py", DJANGO_SETTINGS_MODULE="bare")) == ["4 PENDING"]
+
+
+def test_without_migrate(tmp_path: Path) -> None:
+    write(tmp_path, PROJECT)
+    done = run_python(tmp_path, "call.py", DJANGO_SETTINGS_MODULE="proj.settings")
+    assert done.returncode == 1
+    assert "run `python manage.py migrate`" in done.stderr

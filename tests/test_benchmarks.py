@@ -1,0 +1,112 @@
+"""The benchmarks run and print what they should; how fast anything is, no test says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import report
+from benchmarks.catalogue import SYSTEMS
+from benchmarks.measures import ROWS, quantile
+from benchmarks.parts import PARTS, REST
+from benchmarks.plan import Plan
+from benchmarks.runner import Result
+
+ROOT = Path(__file__).resolve().parent.parent
+NUMBER = r"[\d,]+(\.\d+)?"
+
+
+def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line to its end."""
+    environment = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """Return the cells of all tables in a report by their first one."""
+    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    return {first.strip(): [cell.strip() for cell in rest] for first, *rest in lines}
+
+
+def result(name: str, **numbers: list[float]) -> Result:
+    """Return what was measured of a system."""
+    return Result(SYSTEMS[name], {"": "1.0", "Django": "5.2"}, numbers)
+
+
+def test_a_quick_run_measures_everything_of_ours() -> None:
+    done = benchmarks("--quick")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^- django-celeriac: \S+, Django \S+, Python \S+$", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^### SQLite \S+, journal_mode=WAL, synchronous=NORMAL$", done.stdout, re.MULTILINE)
+    assert "failed" not in done.stdout + done.stderr
+    found = rows(done.stdout)
+    for row in ROWS.values():
+        (cell,) = found[f"{row.title} ({row.unit})"]
+        assert re.fullmatch(NUMBER, cell), f"{row.title}: {cell}"
+
+
+def test_a_profile_names_all_parts() -> None:
+    done = benchmarks("profile", "--databases", "sqlite", "--tasks", "200")
+    assert done.returncode == 0, done.stderr
+    assert "200 tasks that do nothing:" in done.stdout
+    found = rows(done.stdout)
+    for part in (*PARTS, REST):
+        spent, share, calls = found[part]
+        assert re.fullmatch(NUMBER, spent)
+        assert re.fullmatch(r"\d+%", share)
+        # A part that was never entered measures a function that nobody calls any more.
+        assert part == REST or float(calls) > 0, f"{part} was never entered"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["--systems", "celeriac,celery4"], "celery4 is not one of celeriac, huey", id="unknown system"),
+        pytest.param(["--databases", "oracle"], "oracle is not one of sqlite, postgresql", id="unknown database"),
+        pytest.param(["--rounds", "0"], "0 is not a whole number above 0", id="no rounds"),
+        pytest.param(["--write", "setup.cfg"], "setup.cfg has no place for results", id="nowhere to write"),
+        pytest.param(["--quick", "--write", "docs/benchmarks.md"], "its numbers mean nothing", id="quick to write"),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments: list[str], message: str) -> None:
+    done = benchmarks(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_a_report_has_medians_and_says_how_many_times_better_we_are() -> None:
+    ours = result("celeriac", drain=[900.0, 1000.0, 5000.0], start_p50=[2.0])
+    theirs = result("huey", drain=[500.0], start_p50=[5.0])
+    theirs.failures.append("idle: its worker ended by itself")
+    broken = Result(SYSTEMS["django_q2"], failures=["latency: its agent ended by itself"])
+    text = report.report(Plan(), {"Memory": "2 GiB"}, {"sqlite": "SQLite 3"}, {"sqlite": [ours, theirs, broken]})
+    assert "- Memory: 2 GiB\n- django-celeriac: 1.0, Django 5.2\n- huey: 1.0, Django 5.2\n" in text
+    found = rows(text)
+    assert found["drain, 1 process (tasks/s)"] == ["1,000", "500 (2.0)", "-"]
+    assert found["sending to start, p50 (ms)"] == ["2.0", "5.0 (2.5)", "-"]
+    assert "idle CPU time in 30 s (s)" not in found
+    assert "- huey failed: idle: its worker ended by itself" in text
+    assert "django-celeriac, drain, 1 process: 410%" in text
+
+
+def test_a_report_is_written_between_the_markers_only(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    report.write(page, "new")
+    assert page.read_text() == f"before\n{report.BEGIN}\n\nnew\n\n{report.END}\nafter\n"
+
+
+def test_the_documentation_has_a_place_for_results() -> None:
+    assert report.has_place(ROOT / "docs" / "benchmarks.md")
+    assert not report.has_place(ROOT / "docs" / "index.md")
+
+
+def test_quantiles_are_values_that_occurred() -> None:
+    values = [5.0, 1.0, 3.0, 2.0, 4.0]
+    assert [quantile(values, share) for share in (0.01, 0.5, 0.6, 0.99, 1.0)] == [1.0, 3.0, 3.0, 5.0, 5.0]

@@ -1,0 +1,334 @@
+"""The one way a task ends: store, send what follows, settle; whatever fails in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from django_tasks import App, shared_task, states
+from django_tasks.brokers.base import Delivery, Settlement, Verb
+from django_tasks.brokers.memory import MemoryBroker
+from django_tasks.exceptions import OperationalError, TaskRevokedError
+from django_tasks.executor import Executor
+from django_tasks.finish import failure, finish, follow_ups
+from django_tasks.outcome import Outcome, TaskMeta
+from django_tasks.worker.batch import finish_all
+from tests.running import NODE, app_of_test, drain, reserve, waiting
+
+
+@pytest.fixture(params=["memory://", "django-db://"])
+def app(request: pytest.FixtureRequest, transactional_db: None) -> Iterator[App]:
+    with app_of_test(request.param) as app:
+        yield app
+
+
+def run(app: App, count: int = 1) -> list[Outcome]:
+    """Run messages and do not finish them."""
+    deliveries = reserve(app, count)
+    assert len(deliveries) == count
+    return [Executor(app, hostname=NODE).run(delivery) for delivery in deliveries]
+
+
+def lose_lease(app: App) -> None:
+    """Let another worker take over what is reserved."""
+    if isinstance(app.broker, MemoryBroker):
+        for entry in app.broker.entries.values():
+            entry.lease = 1
+    else:
+        from django_tasks.models import QueuedMessage
+
+        QueuedMessage.objects.update(lease=1)
+
+
+class Away:
+    """Lets a method of a part fail a number of times, as when its server is away, then work again."""
+
+    def __init__(self, part: Any, method: str, times: int = 1) -> None:
+        self.part, self.method, self.times = part, method, times
+        self.real = getattr(part, method)
+        setattr(part, method, self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.times:
+            self.times -= 1
+            raise OperationalError("the server is away")
+        return self.real(*args, **kwargs)
+
+
+def make_add() -> Any:
+    @shared_task
+    def add(x: int = 1, y: int = 1) -> int:
+        return x + y
+
+    return add
+
+
+def make_broken() -> Any:
+    @shared_task
+    def broken() -> None:
+        raise ValueError("no")
+
+    return broken
+
+
+# -- a batch
+
+
+def test_a_batch_is_stored_followed_and_settled(app: App) -> None:
+    add, broken = make_add(), make_broken()
+    results = [add.apply_async((n, 1), link=add.s(10)) for n in range(3)] + [broken.delay()]
+    counted = finish(app, run(app, 4))
+    assert [outcome.state for outcome in counted] == [states.SUCCESS] * 3 + [states.FAILURE]
+    assert [result.state for result in results] == [states.SUCCESS] * 3 + [states.FAILURE]
+    assert [message.args for message in waiting(app)] == [[1, 10], [2, 10], [3, 10]]
+    assert app.broker.sizes()["celery"].reserved == 0
+
+
+def test_nothing_is_nothing(app: App) -> None:
+    assert finish(app, []) == []
+
+
+def test_without_its_lease_an_outcome_leaves_no_trace(app: App) -> None:
+    add = make_add()
+    results = [add.apply_async(link=add.s(1)), add.delay()]
+    lost, kept = run(app, 2)
+    assert lost.settlement is not None
+    lost.settlement.delivery.lease += 1
+    assert finish(app, [lost, kept]) == [kept]
+    assert [result.state for result in results] == [states.PENDING, states.SUCCESS]
+    assert waiting(app) == []
+    assert app.broker.sizes()["celery"].reserved == 1
+
+
+def test_a_batch_whose_leases_are_all_lost(app: App) -> None:
+    add = make_add()
+    results = [add.delay(), add.delay()]
+    outcomes = run(app, 2)
+    lose_lease(app)
+    assert finish(app, outcomes) == []
+    assert [result.state for result in results] == [states.PENDING] * 2
+
+
+def test_the_first_end_stays(app: App) -> None:
+    """A task that was revoked while it ran keeps that state; its callbacks and retries are not sent."""
+
+    @shared_task(autoretry_for=(OSError,))
+    def away() -> None:
+        raise OSError
+
+    add = make_add()
+    results = [add.apply_async(link=add.s(1)), away.delay()]
+    outcomes = run(app, 2)
+    error = app.backend.encode(TaskRevokedError("revoked"), states.REVOKED)
+    app.backend.store([TaskMeta(result.id, states.REVOKED, error) for result in results])
+    counted = finish(app, outcomes)
+    assert [outcome.state for outcome in counted] == [states.REVOKED] * 2
+    assert isinstance(counted[0].value, TaskRevokedError)
+    assert [result.state for result in results] == [states.REVOKED] * 2
+    assert waiting(app) == []
+    assert not any(size.reserved for size in app.broker.sizes().values())
+
+
+def test_an_outcome_without_a_message(app: App) -> None:
+    """A task that was acknowledged before it ran."""
+
+    @shared_task(acks_late=False)
+    def once() -> int:
+        return 1
+
+    add = make_add()
+    result = once.apply_async(link=add.s(1))
+    finish(app, run(app))
+    assert result.get() == 1
+    assert [message.args for message in waiting(app)] == [[1, 1]]
+
+
+# -- servers that go away
+
+
+def test_nothing_is_lost_when_the_results_cannot_be_stored(app: App) -> None:
+    add = make_add()
+    result = add.apply_async(link=add.s(1))
+    (outcome,) = run(app)
+    Away(app.backend, "store")
+    with pytest.raises(OperationalError):
+        finish(app, [outcome])
+    assert app.broker.sizes()["celery"].reserved == 1
+    assert waiting(app) == []
+    finish(app, [outcome])
+    assert result.get() == 2
+    assert len(waiting(app)) == 1
+
+
+def test_nothing_is_lost_when_what_follows_cannot_be_sent(app: App) -> None:
+    add = make_add()
+    result = add.apply_async(link=add.s(1))
+    (outcome,) = run(app)
+    Away(app.broker, "send")
+    with pytest.raises(OperationalError):
+        finish(app, [outcome])
+    assert app.broker.sizes()["celery"].reserved == 1
+    finish(app, [outcome])
+    assert result.get() == 2
+    assert len(waiting(app)) == 1
+
+
+# -- what follows
+
+
+def test_callbacks_get_the_value_and_know_their_parent(app: App) -> None:
+    add = make_add()
+    result = add.apply_async((1, 2), link=[add.s(10), add.si(7, 7)])
+    finish(app, run(app))
+    first, second = waiting(app)
+    assert (first.args, second.args) == ([3, 10], [7, 7])
+    assert {each.parent_id for each in (first, second)} == {each.root_id for each in (first, second)} == {result.id}
+
+
+def test_ids_of_what_follows_come_from_its_cause(app: App) -> None:
+    add = make_add()
+    add.apply_async(link=[add.s(1), add.s(2)])
+    (outcome,) = run(app)
+    first, again = follow_ups(app, outcome), follow_ups(app, outcome)
+    assert [each.id for each in first] == [each.id for each in again]
+    assert len({each.id for each in first}) == 2
+    outcome.message.retries += 1
+    assert not {each.id for each in first} & {each.id for each in follow_ups(app, outcome)}
+
+
+def test_a_signature_that_was_frozen_keeps_its_id(app: App) -> None:
+    add = make_add()
+    following = add.s(1)
+    promise = following.freeze()
+    add.apply_async(link=following)
+    drain(app)
+    assert promise.get() == 3
+
+
+def test_failures_are_followed_by_errbacks_only(app: App) -> None:
+    add, broken = make_add(), make_broken()
+
+    @shared_task
+    def errback(task_id: str) -> None: ...
+
+    result = broken.apply_async(link=add.s(1), link_error=errback.s())
+    finish(app, run(app))
+    (message,) = waiting(app)
+    assert (message.task, message.args) == (errback.name, [result.id])
+
+
+def test_errbacks_of_the_old_kind_are_called_here(app: App) -> None:
+    """Celery calls an errback that takes more than the id with request, exception and traceback."""
+    told: list[Any] = []
+    broken = make_broken()
+
+    @shared_task
+    def errback(request: Any, exc: BaseException, traceback: str) -> None:
+        told.append((request.id, repr(exc), "ValueError: no" in traceback))
+        raise RuntimeError("errbacks cannot undo a failure")
+
+    result = broken.apply_async(link_error=errback.s())
+    finish(app, run(app))
+    assert told == [(result.id, "ValueError('no')", True)]
+    assert result.state == states.FAILURE
+    assert waiting(app) == []
+
+
+def test_a_retry_is_followed_by_the_next_run_only(app: App) -> None:
+    @shared_task(autoretry_for=(OSError,), default_retry_delay=0)
+    def away() -> None:
+        raise OSError
+
+    add = make_add()
+    result = away.apply_async(link=add.s(1), link_error=add.s(2))
+    finish(app, run(app))
+    (message,) = waiting(app)
+    assert (message.id, message.retries) == (result.id, 1)
+    assert message.embed is not None
+    assert message.embed["callbacks"]
+
+
+# -- ends without a run
+
+
+def make_delivery(app: App, **options: Any) -> Delivery:
+    make_add().apply_async((1, 2), task_id="1", **options)
+    (delivery,) = reserve(app)
+    return delivery
+
+
+def test_failure_tells_what_it_knows(app: App) -> None:
+    delivery = make_delivery(app)
+    outcome = failure(app, delivery, TaskRevokedError("expired"), state=states.REVOKED)
+    assert outcome.settlement == Settlement(delivery, Verb.ACK, reason="expired")
+    finish(app, [outcome])
+    result = app.AsyncResult("1")
+    assert result.state == states.REVOKED
+    assert (result.name, result.args, result.queue) == (delivery.message.task, [1, 2], "celery")
+    assert result.traceback is None
+    assert result.date_done is not None
+
+
+def test_failure_of_what_is_not_to_be_stored(app: App) -> None:
+    delivery = make_delivery(app, ignore_result=True)
+    finish(app, [failure(app, delivery, ValueError("no"))])
+    assert app.AsyncResult("1").state == states.PENDING
+    assert not app.broker.sizes().get("celery")
+
+
+def test_dead_letters_keep_the_reason(app: App) -> None:
+    finish(app, [failure(app, make_delivery(app), ValueError("too bad"), verb=Verb.DEAD)])
+    assert app.broker.sizes()["celery"].dead == 1
+    assert app.AsyncResult("1").state == states.FAILURE
+
+
+# -- outcomes that the servers refuse
+
+
+class Unstorable:
+    """Makes the backend refuse one task id, as a database refuses text that its encoding does not have."""
+
+    def __init__(self, app: App, task_id: str) -> None:
+        self.task_id = task_id
+        self.real = app.backend.store
+        app.backend.store = self  # type: ignore[method-assign, assignment]
+
+    def __call__(self, metas: Any) -> Any:
+        if any(meta.task_id == self.task_id and meta.status == states.SUCCESS for meta in metas):
+            raise ValueError("this cannot be stored")
+        return self.real(metas)
+
+
+def test_an_outcome_that_cannot_be_stored_does_not_hold_up_the_others(app: App) -> None:
+    add = make_add()
+    results = [add.delay(n) for n in range(3)]
+    outcomes = run(app, 3)
+    Unstorable(app, results[1].id)
+    finish_all(app, outcomes)
+    assert [result.state for result in results] == [states.SUCCESS, states.FAILURE, states.SUCCESS]
+    with pytest.raises(ValueError, match="this cannot be stored"):
+        results[1].get()
+    assert app.broker.sizes()["celery"].dead == 1
+    assert app.broker.sizes()["celery"].reserved == 0
+
+
+def test_a_callback_that_cannot_be_sent_keeps_the_message(app: App) -> None:
+    add = make_add()
+    result = add.apply_async(link={**add.s(1), "options": {"priority": "high"}})
+    finish_all(app, run(app))
+    # Where storing and sending are one transaction, the value was not stored either.
+    assert result.state == (states.SUCCESS if isinstance(app.broker, MemoryBroker) else states.FAILURE)
+    assert app.broker.sizes()["celery"].dead == 1
+    assert app.broker.sizes()["celery"].reserved == 0
+
+
+def test_a_server_that_is_away_is_no_refusal(app: App) -> None:
+    result = make_add().delay()
+    outcomes = run(app)
+    Away(app.backend, "store")
+    with pytest.raises(OperationalError):
+        finish_all(app, outcomes)
+    finish_all(app, outcomes)
+    assert result.get() == 2

@@ -1,0 +1,131 @@
+"""Tasks of the tests with real workers, which name this module in ``CELERY_IMPORTS``.
+
+They write what they do into a file, so that the tests know of runs that have no result.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils import timezone, translation
+
+from django_tasks import shared_task, signals
+from django_tasks.exceptions import SoftTimeLimitExceeded
+from tests.testapp.models import Note
+
+
+def write(path: str, word: str) -> None:
+    """Append a line: what happens, and in which process."""
+    with open(path, "a") as file:
+        file.write(f"{word} {os.getpid()}\n")
+
+
+def read(path: Path) -> list[tuple[str, int]]:
+    """Return the lines of such a file."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [(word, int(pid)) for word, pid in (line.split() for line in lines)]
+
+
+@shared_task(bind=True)
+def hold(self: Any, path: str) -> bool:
+    """Run until the file ``<path>.go`` is there; return whether the message was redelivered."""
+    write(path, "begin")
+    deadline = time.monotonic() + 30
+    while not os.path.exists(f"{path}.go"):
+        assert time.monotonic() < deadline, "nobody said go"
+        time.sleep(0.02)
+    write(path, "end")
+    return bool(self.request.delivery_info["redelivered"])
+
+
+@shared_task
+def process_id(path: str = "") -> int:
+    if path:
+        write(path, "ran")
+    return os.getpid()
+
+
+@shared_task
+def die(path: str) -> None:
+    """Kill the process that runs this."""
+    write(path, "ran")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@shared_task(acks_late=False)
+def die_at_most_once(path: str) -> None:
+    write(path, "ran")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@shared_task
+def die_once(path: str) -> str:
+    first = not os.path.exists(path)
+    write(path, "ran")
+    if first:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
+
+
+@shared_task
+def spin(path: str) -> str:
+    """Run until the soft limit is raised."""
+    write(path, "begin")
+    try:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            time.sleep(0.01)
+    except SoftTimeLimitExceeded:
+        return "caught"
+    return "nobody stopped it"
+
+
+@shared_task
+def eat(mebibytes: int) -> int:
+    """Take memory and keep it."""
+    _eaten.append(b"x" * (1024 * 1024 * mebibytes))
+    return os.getpid()
+
+
+_eaten: list[bytes] = []
+
+
+@shared_task
+def leave_a_mess() -> int:
+    translation.activate("de")
+    timezone.activate("Asia/Tokyo")
+    transaction.atomic().__enter__()
+    Note.objects.create(title="never committed")
+    return os.getpid()
+
+
+@shared_task
+def look_around() -> list[Any]:
+    return [os.getpid(), translation.get_language(), timezone.get_current_timezone_name(), connection.in_atomic_block,
+            Note.objects.filter(title="never committed").count()]  # fmt: skip
+
+
+@shared_task
+def own_connection() -> list[int]:
+    """Return which process this is, and which one of the server's it talks to."""
+    time.sleep(0.05)  # so that both processes get some of these
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            return [os.getpid(), os.getpid()]
+        cursor.execute("SELECT pg_backend_pid()" if connection.vendor == "postgresql" else "SELECT CONNECTION_ID()")
+        return [os.getpid(), cursor.fetchone()[0]]
+
+
+@signals.worker_init.connect
+def before_the_fork(**_: Any) -> None:
+    """Do what a project should not: open a connection and start a thread before the worker forks."""
+    if getattr(settings, "CARELESS_PROJECT", False):
+        Note.objects.count()
+        threading.Thread(target=threading.Event().wait, name="careless", daemon=True).start()

@@ -1,0 +1,205 @@
+"""The worker's command line: what it prints, the files it keeps, and what it says when it cannot start."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from tests.processes import ROOT, WorkerProcess, environment
+from tests.testapp.tasks import add, fail
+from tests.waiting import wait_for
+
+Spawn = Callable[..., WorkerProcess]
+
+pytestmark = pytest.mark.skipif(connection.vendor != "sqlite", reason="the same on every database")
+
+
+def run(
+    *arguments: str, settings: Mapping[str, Any] | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run ``runworker`` to its end."""
+    command = [sys.executable, "-m", "django", "runworker", *arguments]
+    env = {**environment(settings or {}), **variables}
+    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+# -- what it prints
+
+
+def test_the_banner(spawn_worker: Spawn) -> None:
+    worker = spawn_worker("-c", "3", "-l", "INFO", "-n", "shown@test", "-Q", "one,two")
+    banner, _, after = worker.log.partition("[tasks]")
+    for text in ("shown@test  django-celeriac", "django-db://", "3 (prefork)", "[queues]\n  one\n  two\n", "Django "):
+        assert text in banner
+    assert "  tests.testapp.tasks.add\n" in after
+
+
+def test_without_a_level_only_warnings_are_logged(spawn_worker: Spawn, tmp_path: Path) -> None:
+    done = run("--burst", "-c", "1")
+    assert done.returncode == 0
+    assert "ready" not in done.stderr
+    assert "[tasks]" in done.stdout
+
+
+def test_json(spawn_worker: Spawn) -> None:
+    good, bad = add.delay(1, 1), fail.delay("as asked")
+    worker = spawn_worker("-c", "1", "-l", "INFO", "--json", "--burst")
+    assert worker.wait() == 0
+    records = [json.loads(line) for line in worker.log.splitlines() if line.startswith("{")]
+    assert any(record["message"].endswith("ready.") for record in records)
+    of_tasks = [record for record in records if record.get("task_id") in (good.id, bad.id)]
+    assert {record["task_name"] for record in of_tasks} == {add.name, fail.name}
+    assert any("as asked" in record["message"] for record in of_tasks)
+
+
+def test_logfile(spawn_worker: Spawn, tmp_path: Path) -> None:
+    add.delay(1, 1)
+    path = tmp_path / "log"
+    done = run("-c", "1", "-l", "INFO", "--burst", "-f", str(path))
+    assert done.returncode == 0
+    assert f"Task {add.name}" in path.read_text()
+    assert "stopped." in path.read_text()
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("url", ["nosuch://me:s3cret@host/", "amqp://me:s3cret@127.0.0.1:1//"])
+def test_no_password_of_the_broker_is_shown(url: str, transactional_db: None) -> None:
+    done = run("-l", "DEBUG", settings={"BROKER_URL": url})
+    assert done.returncode != 0
+    assert url.partition(":")[0] in done.stdout + done.stderr
+    assert "s3cret" not in done.stdout + done.stderr
+
+
+# -- files
+
+
+def test_pidfile(spawn_worker: Spawn, tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    path.write_text("999999999\n")  # of a worker that was killed
+    worker = spawn_worker("-c", "1", "-l", "INFO", "--pidfile", str(path))
+    assert path.read_text() == f"{worker.pid}\n"
+    other = run("--pidfile", str(path))
+    assert other.returncode == 1
+    assert f"belongs to process {worker.pid}, which is running" in other.stderr
+    assert path.read_text() == f"{worker.pid}\n"
+    worker.send_signal(signal.SIGTERM)
+    worker.wait()
+    assert not path.exists()
+
+
+def test_reload(spawn_worker: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = tmp_path / "edited_module.py"
+    source = "from django_tasks import shared_task\n@shared_task\ndef answer(): return {}\n"
+    module.write_text(source.format(1))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    from django_tasks.current import get_current_app
+
+    worker = spawn_worker("-c", "1", "-l", "INFO", "--rel", settings={"CELERY_IMPORTS": ["edited_module"]})
+    send = get_current_app().send_task
+    assert send("edited_module.answer").get(timeout=20) == 1
+    module.write_text(source.format(2))
+    later = module.stat().st_mtime + 10
+    os.utime(module, (later, later))
+    wait_for(lambda: worker.log.count("ready.") == 2, 20, lambda: f"the worker to start again:\n{worker.log}")
+    assert send("edited_module.answer").get(timeout=20) == 2
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert worker.log.count("stopped.") == 2
+
+
+# -- what it says when it cannot start
+
+
+def test_a_database_without_our_tables(tmp_path: Path, transactional_db: None) -> None:
+    done = run(TEST_DATABASE_URL=f"sqlite:///{tmp_path}/empty.sqlite3")
+    assert done.returncode == 1
+    assert "python manage.py migrate" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_module_with_an_import_error(tmp_path: Path, transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_module.py").write_text("import this_does_not_exist\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = run(settings={"CELERY_IMPORTS": ["broken_module"]})
+    assert done.returncode != 0
+    assert "broken_module.py" in done.stderr
+    assert "ModuleNotFoundError: No module named 'this_does_not_exist'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--concurency", "2"], "unrecognized arguments: --concurency"),
+        (["--pool", "eventlet"], "invalid choice: 'eventlet'"),
+        (["-l", "LOUD"], "Unknown log level 'LOUD'"),
+        (["-c", "-1"], "--concurrency must not be below 0"),
+    ],
+)
+def test_options_that_cannot_be(arguments: list[str], words: str, transactional_db: None) -> None:
+    done = run(*arguments)
+    assert done.returncode in (1, 2)
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_broker_in_memory(transactional_db: None) -> None:
+    done = run(settings={"BROKER_URL": "memory://"})
+    assert done.returncode == 1
+    assert "lives in one process only" in done.stderr
+
+
+# -- without manage.py
+
+SCRIPT = """
+from django_tasks import App
+
+app = App("script")
+
+@app.task
+def add(x, y):
+    return x + y
+"""
+
+
+def run_module(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    env = {key: value for key, value in os.environ.items() if key not in ("DJANGO_SETTINGS_MODULE", "PYTHONPATH")}
+    env["PYTHONPATH"] = str(ROOT)
+    return subprocess.run([sys.executable, *arguments], env=env, cwd=cwd, capture_output=True, text=True, timeout=60)
+
+
+def test_an_app_in_a_plain_module(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    worker = ["-m", "django_tasks", "-A", "script", "worker", "--burst", "-c", "1", "-l", "INFO"]
+    first = run_module(tmp_path, *worker)
+    assert first.returncode == 0, first.stderr
+    sent = run_module(tmp_path, "-c", "import script; print(script.add.delay(2, 3).id)")
+    assert sent.returncode == 0, sent.stderr
+    second = run_module(tmp_path, *worker)
+    assert second.returncode == 0, second.stderr
+    asked = run_module(tmp_path, "-c", f"import script; print(script.app.AsyncResult({sent.stdout.strip()!r}).get(5))")
+    assert asked.stdout.strip() == "5", asked.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("script:add", "no django_tasks.App was found in script"),
+        ("nothing", "No module named 'nothing'"),
+        (None, "-A MODULE is missing"),
+    ],
+)
+def test_no_app(tmp_path: Path, name: str | None, words: str) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = run_module(tmp_path, "-m", "django_tasks", *(["-A", name] if name else []), "worker")
+    assert done.returncode != 0
+    assert words in done.stderr

@@ -1,0 +1,586 @@
+"""A slot, stepped: what it reserves, when it finishes, and what becomes of it all when something goes wrong."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from django_tasks import App, shared_task, signals, states
+from django_tasks.brokers.memory import MemoryBroker
+from django_tasks.exceptions import OperationalError
+from django_tasks.worker.batch import FLUSH_AFTER, GIVE_BACK_AFTER, LARGEST
+from django_tasks.worker.minder import Minder
+from django_tasks.worker.shared import BUSY, IDLE
+from django_tasks.worker.slot import IDLE_WAIT, PAUSE_WAIT, Slot
+from tests.waiting import wait_for
+from tests.worker.parts import Away, Clock, make_slot
+
+
+@pytest.fixture
+def app(memory_app: App) -> App:
+    return memory_app
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def slot(app: App, clock: Clock) -> Slot:
+    return make_slot(app, clock)
+
+
+def sizes(app: App) -> tuple[int, int]:
+    """Return how many messages wait, and how many are reserved."""
+    size = app.broker.sizes(["celery"])["celery"]
+    return size.waiting, size.reserved
+
+
+def make_taking(clock: Clock) -> Any:
+    """Return a task that takes some seconds of the invented clock."""
+
+    @shared_task
+    def taking(seconds: float) -> float:
+        clock.advance(seconds)
+        return seconds
+
+    return taking
+
+
+def poll(slot: Slot) -> float:
+    return slot.poll(slot.clock())
+
+
+# -- one step
+
+
+def test_nothing_to_do(app: App, slot: Slot, clock: Clock) -> None:
+    assert poll(slot) == IDLE_WAIT
+    assert (slot.seat.state, slot.seat.tick, slot.idle_polls) == (IDLE, clock.now, 1)
+    assert slot.seat.leases == frozenset()
+
+
+def test_one_task(app: App, slot: Slot, clock: Clock) -> None:
+    seen: list[Any] = []
+
+    @shared_task(bind=True)
+    def look(self: Any) -> int:
+        seen.append((slot.seat.state, slot.seat.running == self.request.id, len(slot.seat.leases)))
+        return 1
+
+    result = look.delay()
+    assert poll(slot) == 0.0  # there may be more: look again at once
+    assert seen == [(BUSY, True, 1)]
+    assert result.get() == 1
+    assert (slot.seat.state, slot.seat.processed, slot.seat.leases) == (IDLE, 1, frozenset())
+    assert app.broker.sizes() == {}
+
+
+def test_a_lease_is_listed_before_the_reserve_and_until_all_is_settled(app: App, slot: Slot) -> None:
+    @shared_task
+    def add() -> None: ...
+
+    listed: dict[str, bool] = {}
+
+    def watch(name: str) -> None:
+        real = getattr(app.broker, name)
+
+        def call(*args: Any) -> Any:
+            listed[name] = bool(slot.seat.leases)
+            if name == "reserve":
+                assert args[-1] in slot.seat.leases
+            return real(*args)
+
+        setattr(app.broker, name, call)
+
+    watch("reserve")
+    watch("settle")
+    add.delay()
+    poll(slot)
+    assert listed == {"reserve": True, "settle": True}
+
+
+def test_a_reserve_that_fails_is_not_listed_any_more(app: App, slot: Slot) -> None:
+    Away(app.broker, "reserve")
+    with pytest.raises(OperationalError):
+        poll(slot)
+    assert slot.seat.leases == frozenset()
+
+
+def test_paused(app: App, clock: Clock) -> None:
+    @shared_task
+    def add() -> None: ...
+
+    paused = [True]
+    slot = make_slot(app, clock, paused=lambda: paused[0])
+    add.delay()
+    assert poll(slot) == PAUSE_WAIT
+    assert sizes(app) == (1, 0)
+    paused.clear()
+    paused.append(False)
+    poll(slot)
+    assert sizes(app) == (0, 0)
+
+
+def test_task_received(app: App, slot: Slot) -> None:
+    @shared_task
+    def add() -> None: ...
+
+    received: list[Any] = []
+
+    def receiver(sender: Any, request: Any, **_: Any) -> None:
+        received.append((sender, request.id))
+
+    result = add.delay()
+    signals.task_received.connect(receiver)
+    try:
+        poll(slot)
+    finally:
+        signals.task_received.disconnect(receiver)
+    assert received == [(app, result.id)]
+
+
+def test_what_cannot_be_logged_is_finished_all_the_same(app: App, slot: Slot, caplog: pytest.LogCaptureFixture) -> None:
+    @shared_task(throws=KeyError)
+    def broken() -> None:
+        raise ValueError("no")
+
+    broken.throws = 5
+    result = broken.delay()
+    poll(slot)
+    assert result.state == states.FAILURE
+    assert "could not be logged" in caplog.text
+
+
+# -- batches
+
+
+def test_batches_grow_with_short_tasks_and_shrink_with_long_ones(app: App, slot: Slot, clock: Clock) -> None:
+    taking = make_taking(clock)
+    taking.delay_many([(0.0001,)] * 500)
+    grown = []
+    while app.broker.sizes():
+        poll(slot)
+        grown.append(slot.batch.size)
+    assert sorted(grown) == grown
+    assert 16 < grown[-1] <= LARGEST
+    app.broker.entries.clear()
+    taking.delay_many([(0.2,)] * 2)
+    poll(slot)
+    assert slot.batch.size == 1
+
+
+def test_batches_do_not_grow_while_there_is_little_to_do(app: App, slot: Slot, clock: Clock) -> None:
+    taking = make_taking(clock)
+    taking.delay_many([(0.0001,)] * 50)
+    while app.broker.sizes():
+        poll(slot)
+    size = slot.batch.size
+    assert 1 < size < LARGEST
+    for _ in range(3):
+        taking.delay(0.0001)
+        poll(slot)
+    assert slot.batch.size == size
+
+
+def test_what_has_ended_is_finished_before_the_rest_of_the_batch_if_it_has_waited(
+    app: App, slot: Slot, clock: Clock
+) -> None:
+    taking = make_taking(clock)
+    seen = []
+
+    @shared_task
+    def look() -> None:
+        seen.append([result.state for result in results])
+
+    slot.batch.size = 4
+    results = [taking.delay(FLUSH_AFTER / 2), taking.delay(FLUSH_AFTER / 2), taking.delay(FLUSH_AFTER)]
+    look.delay()
+    poll(slot)
+    assert seen == [[states.SUCCESS] * 3]
+
+
+def test_short_tasks_are_finished_together(app: App, slot: Slot, clock: Clock) -> None:
+    taking = make_taking(clock)
+    stores = []
+    real = app.backend.store
+    app.backend.store = lambda metas: stores.append(len(metas)) or real(metas)  # type: ignore[method-assign, func-returns-value]
+    slot.batch.size = 10
+    taking.delay_many([(0.0,)] * 10)
+    poll(slot)
+    assert stores == [10]
+
+
+def test_stopping_in_the_middle_of_a_batch_gives_back_the_rest(app: App, slot: Slot, clock: Clock) -> None:
+    @shared_task
+    def stop() -> None:
+        slot.stop.asked = True  # type: ignore[attr-defined]
+
+    slot.batch.size = 5
+    results = [stop.delay() for _ in range(5)]
+    poll(slot)
+    assert [result.state for result in results] == [states.SUCCESS] + [states.PENDING] * 4
+    assert sizes(app) == (4, 0)
+    assert all(entry.deaths == entry.refusals == 0 and not entry.redelivered for entry in app.broker.entries.values())
+
+
+# -- the minder
+
+
+@pytest.fixture
+def minder(app: App, slot: Slot) -> Minder:
+    minder = Minder(app, on_overrun=lambda: None)
+    minder.slots = [slot]
+    return minder
+
+
+def test_behind_a_long_task(app: App, slot: Slot, clock: Clock, minder: Minder) -> None:
+    seen = []
+
+    @shared_task
+    def short() -> None: ...
+
+    @shared_task
+    def long() -> None:
+        minder.mind(clock.advance(FLUSH_AFTER / 2))
+        seen.append((first.state, sizes(app)))
+        minder.mind(clock.advance(FLUSH_AFTER))
+        seen.append((first.state, sizes(app)))
+        minder.mind(clock.advance(GIVE_BACK_AFTER))
+        seen.append((first.state, sizes(app)))
+
+    slot.batch.size = 4
+    first = short.delay()
+    last = [long.delay(), short.delay(), short.delay()]
+    poll(slot)
+    assert seen == [
+        (states.PENDING, (0, 4)),  # nothing has waited for long
+        (states.SUCCESS, (0, 3)),  # what has ended is finished
+        (states.SUCCESS, (2, 1)),  # what has not begun goes back
+    ]
+    assert [result.state for result in last] == [states.SUCCESS, states.PENDING, states.PENDING]
+    assert sizes(app) == (2, 0)
+
+
+def test_a_minder_that_fails_puts_back_what_it_took(app: App, slot: Slot, clock: Clock, minder: Minder) -> None:
+    """Nothing is left in the batch after the poll, nor does anything run twice."""
+    runs = []
+
+    @shared_task
+    def short(number: int) -> None:
+        runs.append(number)
+
+    @shared_task
+    def long() -> None:
+        away = Away(app.broker, "settle")
+        minder.mind(clock.advance(GIVE_BACK_AFTER))
+        assert away.failures
+        away.on = False
+
+    slot.batch.size = 4
+    first = short.delay(1)
+    long.delay()
+    short.delay(3)
+    poll(slot)
+    while sum(sizes(app)):
+        poll(slot)
+    assert runs == [1, 3]
+    assert first.state == states.SUCCESS
+    assert not slot.batch.waiting
+    assert not slot.batch.ended
+
+
+def test_a_slot_waits_for_what_the_minder_has_in_its_hands(app: App, clock: Clock) -> None:
+    slot = make_slot(app)
+    minder = Minder(app, on_overrun=lambda: None)
+    minder.slots = [slot]
+    taken, go_on = threading.Event(), threading.Event()
+
+    @shared_task
+    def short() -> None: ...
+
+    @shared_task
+    def long() -> None:
+        thread.start()
+        assert taken.wait(10)
+
+    slot.batch.size = 3
+    for task in (long, short, short):
+        task.delay()
+    real = app.broker.settle
+
+    def settle(settlements: Any) -> Any:
+        if threading.current_thread() is thread:
+            taken.set()
+            assert go_on.wait(10)
+        return real(settlements)
+
+    app.broker.settle = settle  # type: ignore[method-assign]
+    thread = threading.Thread(target=lambda: minder.mind(slot.batch.running_since + 1))
+    polling = threading.Thread(target=lambda: poll(slot))
+    polling.start()
+    assert taken.wait(10)
+    polling.join(0.2)
+    assert polling.is_alive()
+    assert len(slot.seat.leases) == 1
+    go_on.set()
+    polling.join(10)
+    thread.join(10)
+    assert slot.seat.leases == frozenset()
+    assert sizes(app) == (2, 0)
+
+
+def test_the_minder_is_told_of_batches_only(app: App, clock: Clock) -> None:
+    @shared_task
+    def add() -> None: ...
+
+    told = []
+    slot = make_slot(app, clock, on_batch=lambda: told.append(slot.batch.size))
+    add.delay()
+    poll(slot)
+    assert told == []
+    slot.batch.size = 2
+    add.delay()
+    add.delay()
+    poll(slot)
+    assert told == [2]
+
+
+def test_the_minders_thread(app: App) -> None:
+    """As in a worker process: real threads, real time."""
+    slot = make_slot(app)
+    minder = Minder(app, on_overrun=lambda: None)
+    minder.slots = [slot]
+    slot.on_batch = minder.wake
+    minder.start()
+    done = threading.Event()
+
+    @shared_task
+    def short() -> None: ...
+
+    @shared_task
+    def long() -> None:
+        wait_for(lambda: sizes(app) == (1, 1) and first.state == states.SUCCESS, message="the minder")
+        done.set()
+
+    slot.batch.size = 3
+    first = short.delay()
+    long.delay()
+    short.delay()
+    poll(slot)
+    assert done.is_set()
+
+
+# -- a broker, or a backend, that is away
+
+
+def test_results_that_cannot_be_stored_are_kept_until_they_can(app: App, slot: Slot) -> None:
+    runs = []
+
+    @shared_task
+    def add(number: int) -> int:
+        runs.append(number)
+        return number
+
+    slot.batch.size = 3
+    results = [add.delay(n) for n in range(3)]
+    away = Away(app.backend, "store")
+    tick = slot.seat.tick
+    slot.giving_up = lambda: setattr(away, "on", away.failures < 3) or False  # type: ignore[func-returns-value]
+    slot.clock = slot.batch.clock = lambda: 2_000_000.0
+    slot.poll(slot.clock())
+    assert [result.get() for result in results] == runs == [0, 1, 2]
+    assert away.failures == 3
+    assert slot.seat.tick > tick  # a worker that waits for a server is alive
+
+
+def test_stopping_does_not_wait_for_a_server_that_is_away(app: App, slot: Slot, caplog: Any) -> None:
+    @shared_task
+    def stop() -> None:
+        slot.stop.asked = True  # type: ignore[attr-defined]
+
+    result = stop.delay()
+    Away(app.backend, "store")
+    poll(slot)
+    assert "1 finished tasks could not be stored and will run again" in caplog.text
+    assert result.state == states.PENDING
+    assert sizes(app) == (0, 1)  # it comes back when the lease has run out
+    assert slot.seat.leases == frozenset()
+
+
+def test_a_server_that_goes_away_in_the_middle_of_a_batch(app: App, slot: Slot) -> None:
+    """What has ended is finished, what has not begun goes back: also when the executor could not even begin."""
+    runs = []
+
+    @shared_task
+    def add(number: int) -> None:
+        runs.append(number)
+
+    @shared_task(acks_late=False)
+    def once() -> None:
+        runs.append("once")
+
+    slot.batch.size = 4
+    first = add.delay(1)
+    once.delay()
+    add.delay(3)
+    real, failures = app.broker.settle, [1]
+
+    def settle(settlements: Any) -> Any:
+        if failures:
+            failures.pop()
+            raise OperationalError("away")
+        return real(settlements)
+
+    app.broker.settle = settle  # type: ignore[method-assign]
+    with pytest.raises(OperationalError):
+        poll(slot)
+    assert runs == [1]
+    assert first.state == states.SUCCESS
+    assert sizes(app) == (2, 0)
+    assert not slot.batch.waiting
+    assert slot.seat.state == IDLE
+    poll(slot)
+    assert runs == [1, "once", 3]
+    assert sizes(app) == (0, 0)
+
+
+def test_messages_that_cannot_be_given_back_do_not_cost_the_results(app: App, slot: Slot) -> None:
+    @shared_task
+    def stop() -> None:
+        slot.stop.asked = True  # type: ignore[attr-defined]
+
+    slot.batch.size = 2
+    first, second = stop.delay(), stop.delay()
+    real = app.broker.settle
+
+    def settle(settlements: Any) -> Any:
+        if any(each.verb.value == "return" for each in settlements):
+            raise OperationalError("away")
+        return real(settlements)
+
+    app.broker.settle = settle  # type: ignore[method-assign]
+    poll(slot)
+    assert (first.state, second.state) == (states.SUCCESS, states.PENDING)
+    assert sizes(app) == (0, 1)
+    assert slot.seat.leases == frozenset()  # so that the heartbeat gives it back
+
+
+def test_an_exception_of_the_executor_loses_nothing(app: App, slot: Slot) -> None:
+    @shared_task
+    def add() -> None: ...
+
+    class Odd(BaseException):
+        pass
+
+    def run(delivery: Any) -> Any:
+        raise Odd
+
+    slot.batch.size = 3
+    results = [add.delay() for _ in range(3)]
+    real = slot.executor.run
+    outcomes = iter([real, run])
+    slot.executor.run = lambda delivery: next(outcomes)(delivery)  # type: ignore[method-assign]
+    with pytest.raises(Odd):
+        poll(slot)
+    assert [result.state for result in results] == [states.SUCCESS, states.PENDING, states.PENDING]
+    assert sizes(app) == (1, 1)
+
+
+# -- the loop
+
+
+@pytest.fixture
+def wakeup() -> Iterator[tuple[int, int]]:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    yield reading, writing
+    os.close(reading)
+    os.close(writing)
+
+
+def test_the_loop_runs_until_stopping(app: App, wakeup: tuple[int, int]) -> None:
+    slot = make_slot(app)
+
+    @shared_task
+    def stop() -> None:
+        slot.stop.asked = True  # type: ignore[attr-defined]
+
+    results = [stop.delay(), stop.delay()]
+    slot.loop(wakeup[0])
+    assert [result.state for result in results] == [states.SUCCESS, states.PENDING]
+
+
+def test_the_loop_ends_from_a_wait(app: App, wakeup: tuple[int, int]) -> None:
+    slot = make_slot(app)
+    slot.idle_wait = 60.0
+    thread = threading.Thread(target=slot.loop, args=(wakeup[0],))
+    thread.start()
+    wait_for(lambda: slot.idle_polls, message="the first poll")
+    slot.stop.asked = True  # type: ignore[attr-defined]
+    os.write(wakeup[1], b"!")
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_the_loop_waits_with_growing_pauses_for_a_broker_that_is_away(
+    app: App, wakeup: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    slot = make_slot(app)
+
+    @shared_task
+    def stop() -> None:
+        slot.stop.asked = True  # type: ignore[attr-defined]
+
+    result = stop.delay()
+    away = Away(app.broker, "reserve")
+    thread = threading.Thread(target=slot.loop, args=(wakeup[0],))
+    thread.start()
+    for number in (1, 2, 3):
+        wait_for(lambda number=number: away.failures >= number)  # type: ignore[misc]
+        if number == 3:
+            away.on = False
+        os.write(wakeup[1], b"!")  # ends the pause
+    thread.join(10)
+    assert result.state == states.SUCCESS
+    assert [record.args[0] for record in caplog.records if "The broker is away" in record.msg][:3] == [0.1, 0.2, 0.4]  # type: ignore[index]
+
+
+def test_a_question_about_stopping_that_fails_is_no_end(app: App, wakeup: tuple[int, int]) -> None:
+    """In a burst it asks the broker whether the queues are empty."""
+    slot = make_slot(app)
+    answers = iter([OperationalError("away"), False, True])
+
+    def stopping() -> bool:
+        answer = next(answers)
+        if isinstance(answer, OperationalError):
+            raise answer
+        return bool(answer)
+
+    slot.stopping = stopping
+    slot.idle_wait = 0.01
+    slot.loop(wakeup[0])
+    assert slot.idle_polls == 1
+
+
+def test_abandon_gives_back_what_runs(app: App, slot: Slot) -> None:
+    """At the end of a worker in one process, whose task cannot be stopped."""
+
+    @shared_task
+    def long() -> None:
+        slot.batch.abandon()
+
+    @shared_task
+    def short() -> None: ...
+
+    slot.batch.size = 3
+    results = [short.delay(), long.delay(), short.delay()]
+    poll(slot)
+    assert isinstance(app.broker, MemoryBroker)
+    assert [result.state for result in results] == [states.SUCCESS, states.PENDING, states.PENDING]
+    assert sizes(app) == (2, 0)
