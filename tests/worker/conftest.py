@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, connections
 
 from tests import databases
 from tests.servers import SERVERS, Server
@@ -41,3 +41,11 @@ def _make_database(server: Server, name: str) -> str:
 def _use(settings: dict[str, Any]) -> None:
     connection.close()
     connection.settings_dict.update({key: settings[key] for key in ("NAME", "HOST", "PORT", "USER", "PASSWORD")})
+
+
+@pytest.fixture(autouse=True)
+def no_connection_of_others() -> None:
+    """Close what an earlier test left open: cleaning up after a task looks at every open connection."""
+    for each in connections.all(initialized_only=True):
+        if not each.in_atomic_block:
+            each.close()
