@@ -54,10 +54,6 @@ class TaskRegistry(dict[str, Any]):
         return dict(self)
 
 
-#: The tasks of this process.
-tasks = TaskRegistry()
-
-
 def _origin(task: Any) -> tuple[str, str]:
     """Return the module and the qualified name of a task's function, or of its class where that defines ``run``."""
     function = getattr(task, "__wrapped__", None) or task.run
