@@ -17,7 +17,10 @@ import pytest
 from example_project.imports.charts import MAX_LABEL, bar_chart, dot_map, most_common
 from example_project.imports.validation import Refusal, Row, UnreadableFile, read_rows
 from example_project.processes import DemoFailed, free_port, start, wait_for_port
+from tests.databases import name_from_environment
 from tests.waiting import wait_for
+
+pytestmark = pytest.mark.skipif(name_from_environment() != "sqlite", reason="the example has a database of its own")
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "example_project" / "data"
