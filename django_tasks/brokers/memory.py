@@ -139,7 +139,7 @@ class MemoryBroker(Broker):
         entry.deaths += settlement.died and entry.alone
         entry.refusals += settlement.refused
         entry.alone = entry.alone or settlement.died
-        entry.redelivered = entry.redelivered or settlement.died
+        entry.redelivered = settlement.delivery.redelivered or settlement.died
         entry.admitted = entry.admitted or settlement.admitted
         entry.due_at = self.now() + settlement.delay if settlement.delay > 0 else 0.0
         entry.worker = entry.lease = None

@@ -277,6 +277,18 @@ def test_returned_comes_again_in_its_old_place(broker: Broker, hand: Hand) -> No
     assert not any(delivery.redelivered or delivery.alone for delivery in again)
 
 
+def test_returned_by_who_knows_that_it_may_have_run(broker: Broker, hand: Hand) -> None:
+    """Whoever ended its worker says so, though no death is counted: the next one looks whether it has ended."""
+    send(broker, "1")
+    [delivery] = hand.take()
+    delivery.redelivered = True
+    hand.settle(delivery, Verb.RETURN)
+    [again] = hand.take()
+    assert again.redelivered
+    assert again.message.redelivered
+    assert (again.alone, again.deaths) == (False, 0)
+
+
 def test_returned_with_a_delay(broker: Broker, hand: Hand, clock: Clock) -> None:
     send(broker, "1")
     hand.settle(hand.take()[0], Verb.RETURN, delay=20)
