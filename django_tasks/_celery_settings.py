@@ -12,10 +12,10 @@ _NEW_SPELLING = """
     cache_backend cache_backend_options control_exchange control_queue_durable control_queue_exclusive
     control_queue_expires control_queue_ttl database_create_tables_at_setup database_engine_callback
     database_engine_options database_short_lived_sessions database_table_names database_table_schemas database_url
-    event_exchange event_queue_durable event_queue_exclusive event_queue_expires event_queue_prefix event_queue_ttl
-    event_serializer redis_backend_credential_provider redis_backend_health_check_interval redis_backend_use_ssl
-    redis_client_name redis_db redis_host redis_max_connections redis_password redis_port redis_retry_on_timeout
-    redis_socket_connect_timeout redis_socket_keepalive redis_socket_timeout redis_username
+    enable_utc event_exchange event_queue_durable event_queue_exclusive event_queue_expires event_queue_prefix
+    event_queue_ttl event_serializer redis_backend_credential_provider redis_backend_health_check_interval
+    redis_backend_use_ssl redis_client_name redis_db redis_host redis_max_connections redis_password redis_port
+    redis_retry_on_timeout redis_socket_connect_timeout redis_socket_keepalive redis_socket_timeout redis_username
     result_backend_always_retry result_backend_base_sleep_between_retries_ms result_backend_max_retries
     result_backend_max_sleep_between_retries_ms result_backend_thread_safe result_backend_transport_options
     result_cache_max result_chord_expires result_chord_join_timeout result_chord_retry_interval result_compression
@@ -30,8 +30,8 @@ _NEW_SPELLING = """
     worker_detect_quorum_queues worker_direct worker_disable_prefetch worker_enable_prefetch_count_reduction
     worker_enable_remote_control worker_enable_soft_shutdown_on_idle worker_eta_task_limit worker_log_datefmt
     worker_lost_wait worker_pool_putlocks worker_pool_restarts worker_pool_start_method worker_prefetch_multiplier
-    worker_proc_alive_timeout worker_redirect_stdouts_level worker_send_task_events worker_soft_shutdown_timeout
-    worker_state_db worker_task_log_datefmt worker_timer worker_timer_precision
+    worker_proc_alive_timeout worker_send_task_events worker_soft_shutdown_timeout worker_state_db
+    worker_task_log_datefmt worker_timer worker_timer_precision
 """
 # The names that Celery 3 had for some of them.
 _OLD_SPELLING = """
@@ -46,7 +46,7 @@ _OLD_SPELLING = """
     CELERY_ACKS_ON_FAILURE_OR_TIMEOUT CELERY_ACKS_ON_TIMEOUT CELERY_ALLOW_ERROR_CB_ON_CHORD_HEADER
     CELERY_CREATE_MISSING_QUEUE_EXCHANGE_TYPE CELERY_CREATE_MISSING_QUEUE_TYPE CELERY_DEFAULT_DELIVERY_MODE
     CELERY_DEFAULT_EXCHANGE CELERY_DEFAULT_EXCHANGE_TYPE CELERY_DEFAULT_QUEUE_TYPE CELERY_DEFAULT_ROUTING_KEY
-    CELERY_ENABLE_REMOTE_CONTROL CELERY_MAX_CACHED_RESULTS CELERY_QUEUE_MAX_PRIORITY CELERY_REDIRECT_STDOUTS_LEVEL
+    CELERY_ENABLE_REMOTE_CONTROL CELERY_MAX_CACHED_RESULTS CELERY_QUEUE_MAX_PRIORITY
     CELERY_REJECT_ON_WORKER_LOST CELERY_REMOTE_TRACEBACKS CELERY_REPR_MAXLEVELS CELERY_RESULT_DBURI
     CELERY_RESULT_DB_SHORT_LIVED_SESSIONS CELERY_RESULT_DB_TABLENAMES CELERY_RESULT_ENGINE_OPTIONS
     CELERY_RETRY_ON_WORKER_LOST CELERY_SEND_EVENTS CELERY_SEND_TASK_SENT_EVENT
@@ -72,4 +72,6 @@ def why_without_effect(name: str) -> str | None:
         return None
     if plain.startswith(("beat_", "celerybeat_")):
         return NEEDS_BEAT
+    if plain == "enable_utc":
+        return "times in messages are always in UTC (CELERY_TIMEZONE is the zone of times without one)"
     return "this is a setting of Celery's that has no effect here"

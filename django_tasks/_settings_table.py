@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import zoneinfo
 from collections.abc import Callable, Iterable, Mapping
@@ -126,6 +127,11 @@ def _pool(value: Any) -> str:
     return str(value)
 
 
+def _level(value: Any) -> str | int:
+    _integer(logging.getLevelName(value.upper()) if isinstance(value, str) else value)
+    return value  # type: ignore[no-any-return]
+
+
 def _time_zone(value: Any) -> str:
     try:
         zoneinfo.ZoneInfo(_text(value))
@@ -183,6 +189,7 @@ RATE = Kind("a number per second, a text such as '100/m' (s, m or h), or None", 
 OPTIONS = Kind("a dict", '{"name": "value"}', _options)
 POLICY = Kind(f"a dict with numbers for some of {', '.join(RETRY_POLICY)}", '{"max_retries": 5}', _retry_policy)
 POOL = Kind("'prefork', 'threads', 'solo' or None", '"threads"', _or_none(_pool))
+LEVEL = Kind("the name or number of a log level", '"INFO"', _level)
 TIME_ZONE = Kind("the name of a time zone, or None", '"Europe/Berlin"', _or_none(_time_zone))
 QUEUES = Kind("a list of names or queues, a dict of name and options, or None", '["celery", "mail"]', _or_none(_queues))
 ROUTES = Kind(
@@ -212,14 +219,14 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("RESULT_ACCEPT_CONTENT", None, CONTENT_OR_NONE, "What results may be written in; None: `ACCEPT_CONTENT`."),
     Setting(
         "RESULT_EXTENDED", False, FLAG,
-        "Whether a result tells the task's name, arguments and worker; the database backend always keeps them.",
+        "Whether a result in a cache also tells the task's name, arguments, queue and worker; the database always "
+        "keeps them.",
     ),
     # --- Content and time ---
     Setting(
         "ACCEPT_CONTENT", ("json",), CONTENT, "What messages may be written in; a worker refuses to read anything else."
     ),
     Setting("TIMEZONE", None, TIME_ZONE, "The zone of times without one; None is Django's `TIME_ZONE`.", bare=False),
-    Setting("ENABLE_UTC", True, FLAG, "Whether times in messages are written in UTC.", bare=False),
     Setting("IMPORTS", (), MODULES, "Modules with tasks besides the `tasks` module of each installed app.", bare=False),
     Setting("INCLUDE", (), MODULES, "More such modules; both lists are imported.", bare=False),
     # --- Tasks ---
@@ -354,6 +361,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "WORKER_REDIRECT_STDOUTS", False, FLAG, "Whether what tasks print goes to the log (Celery: True).",
         ("CELERY_REDIRECT_STDOUTS",),
+    ),
+    Setting(
+        "WORKER_REDIRECT_STDOUTS_LEVEL", "WARNING", LEVEL, "The level of these log lines.",
+        ("CELERY_REDIRECT_STDOUTS_LEVEL",),
     ),
 )  # fmt: skip
 

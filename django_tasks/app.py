@@ -204,6 +204,7 @@ class App:
             serializer=conf.result_serializer,
             accept=content_types([*accept, conf.result_serializer]),
             expires=conf.result_expires or None,
+            extended=conf.result_extended,
         )
         return backend
 

@@ -2,7 +2,7 @@
 
 A setting named ``BROKER_URL`` is found as ``BROKER_URL``, ``CELERY_BROKER_URL`` or under the name that old Celery
 versions had for it, in this order. The bare form of words that other Django apps use too (``TIMEZONE``, ``IMPORTS``,
-``INCLUDE``, ``ENABLE_UTC``) is not looked for in Django's settings: write ``CELERY_TIMEZONE`` there.
+``INCLUDE``) is not looked for in Django's settings: write ``CELERY_TIMEZONE`` there.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import gc
 import os
+import re
 import subprocess
 import sys
 import weakref
@@ -50,6 +51,18 @@ class TestTable:
         assert any(row.startswith("| `WORKER_LEASE` | `30.0` |") for row in rows)
         assert any(row.endswith("| `CELERY_TASK_RESULT_EXPIRES` |") for row in rows)
 
+    def test_every_setting_is_read_somewhere(self) -> None:
+        package = Path(module.__file__).parent
+        source = "".join(path.read_text() for path in package.rglob("*.py"))
+        # Options of tasks are read by name where the task has none of its own.
+        unread = [
+            setting.name
+            for setting in SETTINGS
+            if not re.search(rf"\bconf\.{setting.attribute}\b", source)
+            and f'_option(task, "{setting.attribute.removeprefix("task_")}")' not in source
+        ]
+        assert unread == []
+
     @pytest.mark.parametrize("scheme", [*module.BROKER_SCHEMES.values(), *module.BACKEND_SCHEMES.values()])
     def test_schemes_name_classes(self, scheme: Scheme) -> None:
         assert isinstance(import_string(scheme.path), type)
@@ -71,7 +84,7 @@ class TestDjangoSettings:
     def test_spellings_that_projects_have(self, name: str) -> None:
         assert name in [spelling for setting in SETTINGS for spelling in setting.django_names]
 
-    @pytest.mark.parametrize("name", ["TIMEZONE", "ENABLE_UTC", "IMPORTS", "INCLUDE"])
+    @pytest.mark.parametrize("name", ["TIMEZONE", "IMPORTS", "INCLUDE"])
     def test_common_words_need_the_prefix(self, name: str, settings: Any) -> None:
         setattr(settings, name, {"for": "another app"})
         assert Settings()[name] == BY_NAME[name].default
@@ -382,6 +395,7 @@ def test_celery_names() -> None:
     assert why_without_effect("CELERY_WORKER_PREFETCH_MULTIPLIER") == why_without_effect("CELERYD_PREFETCH_MULTIPLIER")
     assert "no effect" in (why_without_effect("mongodb_backend_settings") or "")
     assert "beat" in (why_without_effect("CELERYBEAT_SCHEDULE") or "")
+    assert "always in UTC" in (why_without_effect("CELERY_ENABLE_UTC") or "")
     assert why_without_effect("CELERY_BROKR_URL") is None
     assert find_setting("celery_broker_url") is BY_NAME["BROKER_URL"]
 

@@ -34,6 +34,7 @@ class ResultBackend:
         serializer: how values are written.
         accept: content types that may be decoded.
         expires: seconds for which an ended task's result is kept; None for ever.
+        extended: keep the task's name, arguments, queue and worker too, where that is a choice.
     """
 
     #: Whether a worker that lost its lease cannot overwrite what was stored since.
@@ -42,12 +43,19 @@ class ResultBackend:
     stores: ClassVar[bool] = True
 
     def __init__(
-        self, url: str, *, serializer: str = "json", accept: frozenset[str], expires: float | None = 86400.0
+        self,
+        url: str,
+        *,
+        serializer: str = "json",
+        accept: frozenset[str],
+        expires: float | None = 86400.0,
+        extended: bool = False,
     ) -> None:
         self.url = url
         self.serializer = serializer
         self.accept = accept
         self.expires = expires
+        self.extended = extended
 
     @property
     def expires_unfinished(self) -> float | None:

@@ -18,7 +18,9 @@ from django_tasks.outcome import TaskMeta
 from django_tasks.serialization import Encoded
 
 KEY_PREFIX = "celery-task-meta-"
-_FIELDS = [field.name for field in fields(TaskMeta)]
+_FIELDS = {field.name for field in fields(TaskMeta)}
+#: What ``RESULT_EXTENDED`` is about. (Celery counts the retries among them; here a resumed task needs them.)
+_EXTENDED = {"name", "args", "kwargs", "queue", "worker"}
 _PROBE = "celery-task-probe"
 _PLAIN = re.compile("[!-~]*")
 
@@ -51,7 +53,8 @@ class CacheBackend(ResultBackend):
 
     def _write(self, metas: list[TaskMeta], timeout: float | None) -> None:
         """Write all, or say whether the cache is away or does not take them."""
-        values = {_key(meta.task_id): {name: getattr(meta, name) for name in _FIELDS} for meta in metas}
+        kept = _FIELDS if self.extended else _FIELDS - _EXTENDED
+        values = {_key(meta.task_id): {name: getattr(meta, name) for name in kept} for meta in metas}
         error = self._set_many(values, timeout)
         if error and self._answers():
             error = self._set_many(values, timeout)  # maybe it has just come back

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("django_tasks.worker")
 
 
-def setup_logging(level: str | int, logfile: str | None, json: bool, color: bool | None, conf: Settings) -> None:
+def setup_logging(level: str | int, logfile: str | None, json: bool, color: bool | None, conf: Settings) -> bool:
     """Set up logging for a worker, unless a receiver of the signal ``setup_logging`` does.
 
     The root logger gets one handler and the parent of all task loggers another, which adds the task to each line.
@@ -33,6 +33,9 @@ def setup_logging(level: str | int, logfile: str | None, json: bool, color: bool
         color: colour lines by their level; None for ``worker_log_color``, and where that is None, for terminals only.
         conf: the settings.
 
+    Returns:
+        Whether it was done here, and not by a receiver.
+
     Raises:
         ImproperlyConfigured: there is no such level.
         Exception: whatever a receiver of ``setup_logging`` raised, since nothing is logged without it.
@@ -40,7 +43,7 @@ def setup_logging(level: str | int, logfile: str | None, json: bool, color: bool
     colorize = _wants_color(color if color is not None else conf.worker_log_color, logfile) and not json
     facts: dict[str, Any] = {"loglevel": level_number(level), "logfile": logfile, "colorize": colorize}
     if signals.setup_logging.receivers and _left_to_receivers({**facts, "format": conf.worker_log_format}):
-        return
+        return False
     root = logging.getLogger()
     hijack = conf.worker_hijack_root_logger
     root_is_free = hijack or not _has_handlers(root)
@@ -57,6 +60,7 @@ def setup_logging(level: str | int, logfile: str | None, json: bool, color: bool
     else:
         _lower_to(facts["loglevel"], task_logger)
     signals.after_setup_task_logger.send(sender=None, logger=task_logger, format=conf.worker_task_log_format, **facts)
+    return True
 
 
 def level_number(level: str | int) -> int:

@@ -79,7 +79,8 @@ def worker_options(app: App, given: dict[str, Any]) -> WorkerOptions:
         if number is not None and not number >= 0:
             raise ImproperlyConfigured(f"--{name.replace('_', '-')} must not be below 0, not {number:g}")
     concurrency = given.get("concurrency") or conf.worker_concurrency or os.cpu_count() or 1
-    hard, soft = (_first(given.get(name), getattr(conf, f"task_{name}")) for name in ("time_limit", "soft_time_limit"))
+    hard = _first(given.get("time_limit"), conf.task_time_limit)
+    soft = _first(given.get("soft_time_limit"), conf.task_soft_time_limit)
     if hard and soft and soft >= hard:
         raise ImproperlyConfigured(f"The soft time limit ({soft} s) must be shorter than the hard one ({hard} s).")
     return WorkerOptions(

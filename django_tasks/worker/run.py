@@ -22,6 +22,7 @@ from django_tasks.version import __version__
 from django_tasks.worker import logs
 from django_tasks.worker.banner import Facts, banner
 from django_tasks.worker.options import WorkerOptions, worker_options
+from django_tasks.worker.redirect import redirected_output
 from django_tasks.worker.single import run_single
 from django_tasks.worker.supervisor import Supervisor
 
@@ -44,13 +45,15 @@ def run_worker(app: App, given: dict[str, Any]) -> int:
     if signals.celeryd_init.receivers:
         signals.celeryd_init.send(sender=options.hostname, instance=options, conf=app.conf, options=given)
     level = given.get("loglevel") or "WARNING"
-    logs.setup_logging(level, given.get("logfile"), bool(given.get("json")), None, app.conf)
+    ours = logs.setup_logging(level, given.get("logfile"), bool(given.get("json")), None, app.conf)
     check_broker(app)
     with _pidfile(given.get("pidfile")):
         print(banner(_facts(app, options)), flush=True)
         if signals.worker_init.receivers:
             signals.worker_init.send(sender=options)
-        return Supervisor(app, options).run() if options.forks else run_single(app, options)
+        # A project that sets up its own logging has its own way with what is printed (as in Celery).
+        with redirected_output(app.conf) if ours else contextlib.nullcontext():
+            return Supervisor(app, options).run() if options.forks else run_single(app, options)
 
 
 def check_broker(app: App) -> None:

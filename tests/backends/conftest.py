@@ -35,7 +35,7 @@ class Kind:
 
 def maker(kind: type[ResultBackend], url: str) -> Callable[..., ResultBackend]:
     def make(**options: Any) -> ResultBackend:
-        return kind(url, **{"accept": ACCEPT, **options})
+        return kind(url, **{"accept": ACCEPT, "extended": True, **options})
 
     return make
 

@@ -9,10 +9,14 @@ import pytest
 from django.core.cache import caches
 
 from django_tasks.backends.cache import CacheBackend
+from django_tasks.brokers.base import Settlement, Verb
 from django_tasks.exceptions import EncodeError, OperationalError
+from django_tasks.executor import Executor
+from django_tasks.finish import finish
 from django_tasks.outcome import TaskMeta
 from django_tasks.states import STARTED, SUCCESS
 from tests.backends.conftest import ACCEPT, LOCMEM, MEMCACHED
+from tests.running import NODE, app_of_test, drain, reserve
 from tests.servers import Memcached, require
 from tests.waiting import wait_for
 
@@ -75,3 +79,48 @@ def test_what_others_wrote_under_our_keys(settings: Any) -> None:
     meta = TaskMeta("id", SUCCESS)
     assert backend.store([meta])[0] is meta
     assert list(backend.get(["id"])) == ["id"]
+
+
+@pytest.mark.parametrize("extended", [False, True])
+def test_result_extended(settings: Any, extended: bool) -> None:
+    """As in Celery, what was called and by whom it was run is kept only on request."""
+    settings.CACHES = {"default": LOCMEM}
+    with app_of_test(backend="django-cache://", result_extended=extended) as app:
+
+        @app.task(name="add")
+        def add(x: int, y: int) -> int:
+            return x + y
+
+        result = add.apply_async((1,), {"y": 2})
+        drain(app)
+        assert (result.get(), result.retries) == (3, 0)
+        facts = (result.name, result.args, result.kwargs, result.queue, result.worker)
+        assert facts == (("add", [1], {"y": 2}, "celery", NODE) if extended else ("", None, None, "", ""))
+
+
+def test_a_redelivered_message_resumes_without_the_extended_facts(settings: Any) -> None:
+    """The number of retries, which it needs for that, is always kept."""
+    settings.CACHES = {"default": LOCMEM}
+    with app_of_test(backend="django-cache://") as app:
+        runs, followed = [], []
+
+        @app.task(bind=True, name="again")
+        def again(self: Any) -> str:
+            runs.append(self.request.retries)
+            if self.request.retries == 0:
+                raise self.retry(countdown=0)
+            return "done"
+
+        @app.task(name="follow")
+        def follow(value: str) -> None:
+            followed.append(value)
+
+        again.apply_async(link=follow.s())
+        (first,) = reserve(app)
+        finish(app, [Executor(app).run(first)])
+        (second,) = reserve(app)
+        app.backend.settle_winners([Executor(app).run(second)])  # and then the worker dies
+        second.redelivered = second.message.redelivered = True
+        app.broker.settle([Settlement(second, Verb.RETURN)])
+        drain(app)
+        assert (runs, followed) == ([0, 1], ["done"])

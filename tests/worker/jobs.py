@@ -5,8 +5,10 @@ They write what they do into a file, so that the tests know of runs that have no
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -123,9 +125,24 @@ def own_connection() -> list[int]:
         return [os.getpid(), cursor.fetchone()[0]]
 
 
+@shared_task
+def chat(word: str) -> None:
+    """Print in the ways that there are."""
+    print(word, "to stdout")
+    print(word, "to stderr", file=sys.stderr)
+    print(word, "without an end", end="")
+
+
 @signals.worker_init.connect
 def before_the_fork(**_: Any) -> None:
     """Do what a project should not: open a connection and start a thread before the worker forks."""
     if getattr(settings, "CARELESS_PROJECT", False):
         Note.objects.count()
         threading.Thread(target=threading.Event().wait, name="careless", daemon=True).start()
+
+
+if getattr(settings, "OWN_LOGGING", False):
+
+    @signals.setup_logging.connect
+    def own_logging(**_: Any) -> None:
+        logging.basicConfig(level=logging.INFO)
