@@ -13,7 +13,7 @@ from django.apps import apps
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from django_tasks import current, eager, producer, standalone
+from django_tasks import current, eager, producer, publishing, standalone
 from django_tasks.backends.base import ResultBackend
 from django_tasks.brokers.base import Broker
 from django_tasks.canvas import Signature
@@ -251,7 +251,7 @@ class App:
         if self.conf.task_always_eager:
             warnings.warn(f"TASK_ALWAYS_EAGER has no effect on send_task({name!r}): it is sent.", stacklevel=2)
         message = producer.build_message(self, name, args, kwargs, options, tasks.get(name))
-        producer.publish(self, [message], options)
+        publishing.publish(self, [message], options)
         return result_of(message, self, self)
 
     def run_eagerly(self, task: Any, args: Any, kwargs: Any, options: dict[str, Any], sent: bool = False) -> Any:

@@ -1,21 +1,16 @@
-"""From a call to messages on the broker: options, routing, transactions, retries of the publish."""
+"""From a call to its message: options, routing, instants."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.utils.timezone import get_default_timezone
 
-from django_tasks import signals
 from django_tasks.context import Context, current_request
-from django_tasks.databases import Database, in_user_transaction, unsent_ids
-from django_tasks.exceptions import OperationalError
 from django_tasks.message import Message
 from django_tasks.serialization import parse_iso
 
@@ -25,12 +20,8 @@ if TYPE_CHECKING:
 #: ``apply_async`` options that a message carries under the same name.
 _CARRIED = ("group", "group_index", "shadow", "argsrepr", "kwargsrepr", "reply_to", "replaced_task_nesting",
             "stamped_headers", "stamps")  # fmt: skip
-#: ``apply_async`` options that say how to send rather than what; ``delay_many`` sends together what has the same.
-PUBLISH_OPTIONS = ("on_commit", "using", "retry", "retry_policy")
 #: Options of ``retry`` that the next run's message carries under the same name.
 _RETRY_OPTIONS = ("queue", "priority", "serializer", "compression", "ignore_result", *_CARRIED)
-#: What ``before_task_publish`` receivers may not change through the headers they are given.
-_FIXED_HEADERS = ("id", "task", "root_id", "parent_id", "retries", "eta", "expires", "timelimit", "group")
 
 
 def build_message(
@@ -197,103 +188,3 @@ def next_run(
         redelivered=False,
         **changes,
     )
-
-
-def publish(app: App, messages: Sequence[Message], options: Mapping[str, Any]) -> None:
-    """Send messages: at once, or when the transaction that is open commits.
-
-    Args:
-        options: of ``apply_async``: ``on_commit``, ``using``, ``retry``, ``retry_policy``.
-
-    Raises:
-        OperationalError: the broker is away and the retries are used up.
-    """
-    on_commit = options.get("on_commit")
-    if on_commit is None:
-        on_commit = app.conf.task_enqueue_on_commit
-    using = options.get("using") or DEFAULT_DB_ALIAS
-    send = Publication(app, list(messages), dict(options))
-    # A broker in the same database writes its row in the transaction itself: it appears with the commit or not at all.
-    if on_commit and app.broker.transaction_alias != using and app.uses_database and in_user_transaction(using):
-        transaction.on_commit(send, using=using)
-        unsent_ids(Database(using)).update(message.id for message in messages)
-    else:
-        send()
-
-
-def unsent(app: App, task_id: str) -> bool:
-    """Whether a transaction that is open here has yet to send this id."""
-    if app.broker.unsent(task_id):
-        return True
-    if not app.uses_database:
-        return False
-    opened = [connection.alias for connection in connections.all(initialized_only=True)]
-    return any(in_user_transaction(alias) and task_id in unsent_ids(Database(alias)) for alias in opened)
-
-
-@dataclass(eq=False, slots=True)
-class Publication:
-    """Messages to be sent, as the callback of a transaction; they are sent once, however often it is called.
-
-    (Django's ``captureOnCommitCallbacks`` keeps what it has run.)
-    """
-
-    app: App
-    messages: list[Message]
-    options: dict[str, Any]
-    sent: bool = False
-
-    def __call__(self) -> None:
-        if not self.sent:
-            _send(self.app, self.messages, self.options)
-            self.sent = True
-
-
-def _send(app: App, messages: list[Message], options: dict[str, Any]) -> None:
-    if signals.before_task_publish.receivers:
-        for message in messages:
-            _before_publish(message)
-    _with_retries(app, options, lambda: app.broker.send(messages))
-    if signals.after_task_publish.receivers:
-        for message in messages:
-            signals.after_task_publish.send(sender=message.task, **_publish_facts(message))
-
-
-def _with_retries(app: App, options: dict[str, Any], send: Callable[[], None]) -> None:
-    """Try again as the retry policy says, but give up within ``BROKER_CONNECTION_TIMEOUT`` seconds."""
-    retry = options.get("retry")
-    policy = {**app.conf.task_publish_retry_policy, **(options.get("retry_policy") or {})}
-    tries = policy.get("max_retries") if (app.conf.task_publish_retry if retry is None else retry) else 0
-    deadline = time.monotonic() + app.conf.broker_connection_timeout
-    pause = policy.get("interval_start") or 0
-    attempt = 0
-    while True:
-        try:
-            return send()
-        except OperationalError:
-            attempt += 1
-            alias = app.broker.transaction_alias
-            broken = alias is not None and app.uses_database and in_user_transaction(alias)
-            if broken or (tries is not None and attempt > tries) or time.monotonic() + pause > deadline:
-                raise
-        time.sleep(pause)
-        pause = min(pause + (policy.get("interval_step") or 0), policy.get("interval_max") or 0)
-
-
-def _publish_facts(message: Message) -> dict[str, Any]:
-    headers = {key: getattr(message, key) for key in _FIXED_HEADERS}
-    embed = message.embed or dict.fromkeys(("callbacks", "errbacks", "chain", "chord"))
-    return {
-        "body": (message.args, message.kwargs, embed),
-        "headers": {**headers, **message.headers},
-        "exchange": "",
-        "routing_key": message.queue,
-        "properties": {"correlation_id": message.correlation_id or message.id, "priority": message.priority or 0},
-    }
-
-
-def _before_publish(message: Message) -> None:
-    """Tell receivers; custom headers that they add travel with the message, as in Celery."""
-    facts = _publish_facts(message)
-    signals.before_task_publish.send(sender=message.task, declare=[], retry_policy=None, **facts)
-    message.headers = {key: value for key, value in facts["headers"].items() if key not in _FIXED_HEADERS}

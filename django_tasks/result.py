@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from asgiref.sync import sync_to_async
 from django.db import connections
 
-from django_tasks import context, producer, states
+from django_tasks import context, publishing, states
 from django_tasks.context import allow_join_result as allow_join_result
 from django_tasks.current import get_current_app
 from django_tasks.errors import RemoteTraceback, raisable
@@ -170,7 +170,7 @@ class AsyncResult(Generic[R]):
     def _check_wait(self, disable_sync_subtasks: bool) -> None:
         if disable_sync_subtasks:
             self._check_join()
-        if producer.unsent(self.app, self.id):
+        if publishing.unsent(self.app, self.id):
             raise RuntimeError(
                 f"Task {self.id} is sent when the transaction that is open here commits; get() before that would wait "
                 "for ever. Call get() after the block has ended."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
 
-from django_tasks import context, producer, states
+from django_tasks import context, producer, publishing, states
 from django_tasks.backends.base import utc_now
 from django_tasks.calls import argument_check
 from django_tasks.canvas import Signature
@@ -174,7 +174,7 @@ class Task(Hooks, Generic[P, R]):
             eager: AsyncResult[R] = app.run_eagerly(self, args, kwargs, options, sent=True)
             return eager
         message = self._message(app, args, kwargs, options)
-        producer.publish(app, [message], options)
+        publishing.publish(app, [message], options)
         return result_of(message, app, self._app)
 
     async def aapply_async(
@@ -198,9 +198,9 @@ class Task(Hooks, Generic[P, R]):
         if app.conf.task_always_eager:
             return [self.apply_async(args, kwargs, **each) for args, kwargs, each in prepared]
         messages = [self._message(app, args, kwargs, each) for args, kwargs, each in prepared]
-        ways = [{key: each.get(key) for key in producer.PUBLISH_OPTIONS} for _, _, each in prepared]
+        ways = [{key: each.get(key) for key in publishing.PUBLISH_OPTIONS} for _, _, each in prepared]
         for way, group in itertools.groupby(zip(ways, messages, strict=True), key=lambda pair: pair[0]):
-            producer.publish(app, [message for _, message in group], way)
+            publishing.publish(app, [message for _, message in group], way)
         return [result_of(message, app, self._app) for message in messages]
 
     def _call(self, call: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:

@@ -38,7 +38,8 @@ LAYERS = (
     | {"calls", "context", "current", "errors", "health", "signals", "standalone", "utils"},
     {"message", "schedules", "registry"} | {"databases", "hooks", "outcome", "protocol", "routing"},
     {"brokers", "backends"} | {"models"},
-    {"task", "canvas", "result"} | {"control", "decorators", "eager", "executor", "finish", "producer", "refusal"},
+    {"task", "canvas", "result"}
+    | {"control", "decorators", "eager", "executor", "finish", "producer", "publishing", "refusal"},
     {"app"},
     {"worker", "beat"} | {"operations"},
     {"admin", "management", "contrib"} | {"__main__", "apps", "checks", "migrations", "testing"},

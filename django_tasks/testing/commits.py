@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from django_tasks.producer import Publication
+from django_tasks.publishing import Publication
 
 if TYPE_CHECKING:
     from django_tasks.app import App
