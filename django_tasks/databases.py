@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timezone
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import django.db
+import orjson
 from django.conf import settings
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -154,6 +156,20 @@ class Database:
             cursor.execute(statement, parameters)
             return int(cursor.rowcount)
 
+    def write(self, statement: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> int:
+        """Run a statement made with ``rows_of``, for all rows or none; return how many rows it changed."""
+        vendor = self.connection.vendor
+        with self.connection.cursor() as cursor:
+            if vendor == "sqlite" and len(rows) > 1:
+                with self.atomic():
+                    cursor.executemany(statement, rows)
+            elif vendor == "postgresql":
+                text = orjson.dumps([dict(zip(columns, row, strict=True)) for row in rows]).decode()
+                cursor.execute(statement, [text])
+            else:
+                cursor.execute(statement, [value for row in rows for value in row])
+            return int(cursor.rowcount)
+
     def check_size(self, size: int) -> None:
         """Make sure that the server takes a statement of that many bytes.
 
@@ -170,6 +186,26 @@ class Database:
                 f"A row of {size:,} bytes is more than database {self.alias!r} takes (max_allowed_packet = {limit:,}). "
                 "Store the data elsewhere and pass its key, or raise max_allowed_packet on the server."
             )
+
+
+def rows_of(
+    vendor: str, columns: Mapping[str, str], rows: int, literals: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """Return the rows of an INSERT as ``Database.write`` passes them, in the form that the database takes fastest.
+
+    PostgreSQL gets one JSON text, since its drivers spend more time on placeholders than the server on the rows; SQLite
+    one row, again and again; MariaDB a list.
+
+    Args:
+        columns: names and, for PostgreSQL, types.
+        rows: how many.
+        literals: columns with the same value in all rows, and how it is written.
+    """
+    if vendor == "postgresql":
+        types = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+        return f"SELECT {', '.join((*columns, *literals.values()))} FROM json_to_recordset(%s) AS given({types})"
+    row = ",".join(["%s"] * len(columns) + list(literals.values()))
+    return f"VALUES ({row})" + f",({row})" * (rows - 1 if vendor == "mysql" else 0)
 
 
 def _code(exc: BaseException) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from pytest_django import DjangoAssertNumQueries
 
 from django_tasks import App, AsyncResult, shared_task, signals
@@ -50,7 +50,8 @@ def test_nothing(app: App) -> None:
 @pytest.mark.parametrize("count", [1, 400])
 def test_few_queries(app: App, count: int, django_assert_num_queries: DjangoAssertNumQueries) -> None:
     add.delay(1, 2)  # whatever is done once is done now
-    with django_assert_num_queries(1):
+    begins = connection.vendor == "sqlite" and count > 1
+    with django_assert_num_queries(3 if begins else 1):  # BEGIN, COMMIT
         add.delay_many([(n, n) for n in range(count)])
     assert len(waiting(app)) == count + 1
 

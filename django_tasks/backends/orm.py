@@ -62,21 +62,18 @@ class ORMBackend(ResultBackend):
     def _store(self, rows: list[Row]) -> dict[str, TaskMeta]:
         """Store rows of different ids; return the earlier ends that stayed."""
         vendor = self.database.connection.vendor
-        values = [value for _, row in rows for value in row]
         if len(rows) == 1:
-            self.database.check_size(sum(statement_size(value) for value in values if isinstance(value, str)))
-        if vendor == "mysql":
-            with self.database.atomic():
-                self.database.query(sql.store(vendor, len(rows)), values)
-                return self._earlier_ends([meta for meta, _ in rows])
-        written = {row[0] for row in self.database.query(sql.store(vendor, len(rows)), values)}
-        return self.get([m.task_id for m, _ in rows if m.task_id not in written]) if len(written) < len(rows) else {}
+            self.database.check_size(sum(statement_size(value) for value in rows[0][1] if isinstance(value, str)))
+        written = self.database.write(sql.store(vendor, len(rows)), sql.COLUMNS, [row for _, row in rows])
+        return {} if written == len(rows) and vendor != "mysql" else self._earlier_ends(rows)
 
-    def _earlier_ends(self, metas: list[TaskMeta]) -> dict[str, TaskMeta]:
+    def _earlier_ends(self, rows: list[Row]) -> dict[str, TaskMeta]:
         """Return the stored ends that are not the ones just written."""
-        stored = self.get([meta.task_id for meta in metas])
-        pairs = [(stored[meta.task_id], meta) for meta in metas if meta.task_id in stored]
-        return {meta.task_id: earlier for earlier, meta in pairs if earlier.ready and not _same(earlier, meta)}
+        given = {row[0]: dict(zip(sql.COLUMNS, row, strict=True)) for _, row in rows}
+        found = TaskResult.objects.using(self.database.alias).filter(task_id__in=list(given))
+        ends = found.filter(status__in=states.READY_STATES).values("task_id", "status", "worker", "result")
+        earlier = [end["task_id"] for end in ends if not end.items() <= given[end["task_id"]].items()]
+        return self.get(earlier)
 
     def _values(self, meta: TaskMeta) -> list[Any]:
         """Return the values of ``orm_sql.COLUMNS``."""
@@ -192,11 +189,6 @@ def meta_of(row: TaskResult) -> TaskMeta:
         from_db_time(row.date_started), extra.get("group_id"), extra.get("parent_id"),
         row.task_name, _from_json(row.args), _from_json(row.kwargs), row.worker, row.retries, row.queue,
     )  # fmt: skip
-
-
-def _same(stored: TaskMeta, written: TaskMeta) -> bool:
-    result = written.result or NO_RESULT
-    return (stored.status, stored.result, stored.worker) == (written.status, result, _as_name(written.worker))
 
 
 def _as_name(name: str) -> str:

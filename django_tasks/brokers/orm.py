@@ -77,6 +77,8 @@ class ORMBroker(Broker):
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
         """Delete, release or bury rows whose lease still holds."""
+        if not settlements:
+            return []
         try:
             self.database.run(lambda: self.messages.settle(settlements, self.now()))
             return []
@@ -108,7 +110,7 @@ class ORMBroker(Broker):
         # Settling comes first: it is what fails when a lease was lost, and a transaction that begins with a write
         # waits for SQLite's lock instead of failing on it.
         with self.database.atomic():
-            self.messages.settle([o.settlement for o in outcomes if o.settlement], self.now())
+            self.messages.settle_here([o.settlement for o in outcomes if o.settlement], self.now())
             if backend is not None:
                 backend.settle_winners(outcomes)
             self.send([message for outcome in outcomes for message in follow(outcome)])

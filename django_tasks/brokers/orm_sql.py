@@ -9,27 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from django_tasks.databases import rows_of
+
 TABLE = "django_tasks_message"
-COLUMNS = ("task_id", "task", "queue", "status", "ranking", "sent_at", "due_at", "deaths", "refusals",
-           "alone", "redelivered", "admitted", "reason", "payload")  # fmt: skip
+#: What a new message is given, with the types that PostgreSQL calls them.
+COLUMNS = {"task_id": "text", "task": "text", "queue": "text", "status": "smallint", "ranking": "smallint",
+           "sent_at": "float8", "due_at": "float8", "payload": "text"}  # fmt: skip
+#: What every new message has.
+_LITERALS = {"deaths": "0", "refusals": "0", "alone": "FALSE", "redelivered": "FALSE", "admitted": "FALSE",
+             "reason": "''"}  # fmt: skip
 #: What a reserve reads, in this order.
 RESERVED_COLUMNS = "id, queue, deaths, refusals, alone, redelivered, admitted, ranking, payload"
 
 
-def marks(values: Sequence[object]) -> str:
-    """Return placeholders for a list of values."""
-    return "(" + ",".join(["%s"] * len(values)) + ")"
+def listed(ids: Sequence[int]) -> str:
+    """Return keys as a list; written out, since a placeholder for each would take longer than the statement."""
+    return f"({','.join(map(str, map(int, ids)))})"
 
 
-def insert(rows: int) -> str:
-    """Insert that many messages; parameters in the order of ``COLUMNS``."""
-    row = marks(COLUMNS)
-    return f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) VALUES {','.join([row] * rows)}"
+def insert(vendor: str, rows: int) -> str:
+    """Insert that many messages (``Database.write``)."""
+    return f"INSERT INTO {TABLE} ({', '.join((*COLUMNS, *_LITERALS))}) {rows_of(vendor, COLUMNS, rows, _LITERALS)}"
 
 
-def insert_and_notify(rows: int) -> str:
+def insert_and_notify(vendor: str, rows: int) -> str:
     """As ``insert``, and wake listening workers when the transaction commits (PostgreSQL), in one round trip."""
-    return f"WITH sent AS ({insert(rows)}) SELECT pg_notify('{CHANNEL}', '')"
+    return f"WITH sent AS ({insert(vendor, rows)}) SELECT pg_notify('{CHANNEL}', '')"
 
 
 CHANNEL = "django_tasks"
@@ -54,8 +59,8 @@ SELECT_FOR_CLAIM = (
 
 
 def mark_claimed(ids: Sequence[int]) -> str:
-    """Mark selected rows. Parameters: worker, lease, now, ids."""
-    return f"{_MARK} id IN {marks(ids)}"
+    """Mark selected rows. Parameters: worker, lease, now."""
+    return f"{_MARK} id IN {listed(ids)}"
 
 
 #: Whether a queue has something, read without a lock. Parameters: status, queue.
@@ -63,24 +68,27 @@ ANY_READY = f"SELECT 1 FROM {TABLE} WHERE status = %s AND queue = %s LIMIT 1"
 
 
 def acknowledge(ids: Sequence[int]) -> str:
-    """Delete what ended under one lease. Parameters: ids, lease."""
-    return f"DELETE FROM {TABLE} WHERE id IN {marks(ids)} AND lease = %s"
+    """Delete what ended under one lease. Parameter: lease."""
+    return f"DELETE FROM {TABLE} WHERE id IN {listed(ids)} AND lease = %s"
 
 
 def give_back(ids: Sequence[int]) -> str:
-    """Release rows. Parameters: status, due_at, deaths, refusals, alone, redelivered, admitted, ids, lease."""
+    """Release rows. Parameters: status, due_at, deaths, refusals, alone, redelivered, admitted, lease."""
     return (
         f"UPDATE {TABLE} SET status = %s, due_at = %s, deaths = %s, refusals = %s, "
         f"alone = %s, redelivered = %s, admitted = %s, worker = NULL, lease = NULL, reserved_at = NULL "
-        f"WHERE id IN {marks(ids)} AND lease = %s"
+        f"WHERE id IN {listed(ids)} AND lease = %s"
     )
 
 
 #: Parameters: reason, id, lease.
 BURY = f"UPDATE {TABLE} SET status = 4, reason = %s, worker = NULL, lease = NULL WHERE id = %s AND lease = %s"
 
-#: Lock rows before a fenced change. Parameters: ids.
-HELD = f"SELECT id, lease FROM {TABLE} WHERE status = 3 AND id IN "
+
+def held(ids: Sequence[int]) -> str:
+    """Read who holds rows that are reserved."""
+    return f"SELECT id, lease FROM {TABLE} WHERE status = 3 AND id IN {listed(ids)}"
+
 
 #: Whether a delayed message is due. Parameters: now.
 ANY_DUE = f"SELECT 1 FROM {TABLE} WHERE status = 2 AND due_at <= %s LIMIT 1"
@@ -97,13 +105,13 @@ PROMOTE = {
 
 
 def mark_ready(ids: Sequence[int]) -> str:
-    """Bring locked rows to their queues (MariaDB would read the whole table for a subquery). Parameters: ids."""
-    return f"{_READY} IN {marks(ids)}"
+    """Bring locked rows to their queues (MariaDB would read the whole table for a subquery)."""
+    return f"{_READY} IN {listed(ids)}"
 
 
 def names(ids: Sequence[int]) -> str:
-    """Read what messages are that cannot be decoded. Parameters: ids."""
-    return f"SELECT id, task, task_id FROM {TABLE} WHERE id IN {marks(ids)}"
+    """Read what messages are that cannot be decoded."""
+    return f"SELECT id, task, task_id FROM {TABLE} WHERE id IN {listed(ids)}"
 
 
 #: The server's clock in seconds since the epoch; SQLite has no other clock than this machine's.

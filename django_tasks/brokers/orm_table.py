@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from django_tasks.brokers import orm_sql as sql
@@ -14,8 +15,8 @@ from django_tasks.message import Message
 from django_tasks.models import QueuedMessage
 
 READY, ALONE, DELAYED = QueuedMessage.READY, QueuedMessage.ALONE, QueuedMessage.DELAYED
-#: Rows and characters of one INSERT: below every database's limit of parameters and MariaDB's usual packet size.
-CHUNK_ROWS, CHUNK_SIZE = 500, 1024 * 1024
+#: Rows and characters of one INSERT: far below MariaDB's usual packet size.
+CHUNK_ROWS, CHUNK_SIZE = 2000, 1024 * 1024
 #: Statements after which promoting makes a pause, for the sake of the heartbeat.
 MOST_PROMOTIONS = 20
 
@@ -30,20 +31,15 @@ class MessageTable:
 
     def insert(self, rows: Sequence[Row]) -> None:
         """Insert rows (values in the order of ``orm_sql.COLUMNS``), all or none."""
-        listened = self.database.connection.vendor == "postgresql" and any(row[3] == READY for row in rows)
+        vendor = self.database.connection.vendor
+        listened = vendor == "postgresql" and any(row[3] == READY for row in rows)
         build = sql.insert_and_notify if listened else sql.insert
-        chunks = list(_chunks(rows))
-        if len(chunks) == 1:
-            self._insert_chunk(build(len(rows)), rows)
-            return
-        with self.database.atomic():
-            for chunk in chunks:
-                self._insert_chunk(build(len(chunk)), chunk)
-
-    def _insert_chunk(self, statement: str, rows: Sequence[Row]) -> None:
         if len(rows) == 1:
             self.database.check_size(statement_size(rows[0][-1]))
-        self.database.query(statement, [value for row in rows for value in row])
+        chunks = list(_chunks(rows))
+        with self.database.atomic() if len(chunks) > 1 else nullcontext():
+            for chunk in chunks:
+                self.database.write(build(vendor, len(chunk)), sql.COLUMNS, chunk)
 
     def claim(self, status: int, queue: str, limit: int, worker: str, lease: int, now: float) -> list[Row]:
         """Reserve up to ``limit`` rows; return ``orm_sql.RESERVED_COLUMNS`` in order of urgency and age."""
@@ -65,7 +61,7 @@ class MessageTable:
     def mark(self, ids: Sequence[int], worker: str, lease: int, now: float) -> None:
         """Reserve locked rows."""
         if ids:
-            self.database.change(sql.mark_claimed(ids), [worker, lease, now, *ids])
+            self.database.change(sql.mark_claimed(ids), [worker, lease, now])
 
     def promote(self, now: float) -> None:
         """Make delayed rows ready whose time has come."""
@@ -83,11 +79,11 @@ class MessageTable:
             return self.database.change(sql.PROMOTE[vendor], [now])
         with self.database.atomic():
             ids = [row[0] for row in self.database.query(sql.SELECT_DUE + self._lock(), [now])]
-            return self.database.change(sql.mark_ready(ids), ids) if ids else 0
+            return self.database.change(sql.mark_ready(ids)) if ids else 0
 
     def names(self, ids: Sequence[int]) -> list[Row]:
         """Return id, task name and task id of rows."""
-        return self.database.query(sql.names(ids), ids)
+        return self.database.query(sql.names(ids))
 
     def _notify(self) -> None:
         """Wake idle workers where the database can."""
@@ -100,31 +96,33 @@ class MessageTable:
         Raises:
             LeaseLost: one of them is no longer its worker's.
         """
-        if not settlements:
-            return
-        done = 0
         with self.database.atomic():
-            for (lease,), ids in _grouped(settlements, Verb.ACK, lambda s: ()):
-                done += self.database.change(sql.acknowledge(ids), [*ids, lease])
-            returned = False
-            for (lease, *values), ids in _grouped(settlements, Verb.RETURN, lambda s: _returned_values(s, now)):
-                done += self.database.change(sql.give_back(ids), [*values, *ids, lease])
-                returned = True
-            for s in settlements:
-                if s.verb is Verb.DEAD:
-                    done += self.database.change(sql.BURY, [storable(s.reason), s.delivery.handle, s.delivery.lease])
-            wanted = len({(s.delivery.handle, s.delivery.lease) for s in settlements})
-            if done != wanted:
-                raise LeaseLost(f"{wanted - done} of {wanted} messages were taken over by others")
-            if returned:
-                self._notify()
+            self.settle_here(settlements, now)
+
+    def settle_here(self, settlements: Sequence[Settlement], now: float) -> None:
+        """Settle all of them in the open transaction, which has to be rolled back if that fails. Raises: as above."""
+        done = 0
+        for (lease,), ids in _grouped(settlements, Verb.ACK, lambda s: ()):
+            done += self.database.change(sql.acknowledge(ids), [lease])
+        returned = False
+        for (lease, *values), ids in _grouped(settlements, Verb.RETURN, lambda s: _returned_values(s, now)):
+            done += self.database.change(sql.give_back(ids), [*values, lease])
+            returned = True
+        for s in settlements:
+            if s.verb is Verb.DEAD:
+                done += self.database.change(sql.BURY, [storable(s.reason), s.delivery.handle, s.delivery.lease])
+        wanted = len({(s.delivery.handle, s.delivery.lease) for s in settlements})
+        if done != wanted:
+            raise LeaseLost(f"{wanted - done} of {wanted} messages were taken over by others")
+        if returned:
+            self._notify()
 
     def held(self, settlements: Sequence[Settlement]) -> list[Settlement]:
         """Return those whose lease holds; inside a transaction their rows stay locked until its end."""
         ids = sorted(s.delivery.handle for s in settlements)
         if not ids:
             return []
-        rows = self.database.query(f"{sql.HELD}{sql.marks(ids)}{self.database.locking_clause}", ids)
+        rows = self.database.query(sql.held(ids) + self.database.locking_clause)
         held = {(pk, lease) for pk, lease in rows}
         return [s for s in settlements if (s.delivery.handle, s.delivery.lease) in held]
 
@@ -134,8 +132,7 @@ def row_of(message: Message, now: float, max_size: int | None) -> Row:
     due = message.eta.timestamp() if message.eta else 0.0
     status, due_at = (DELAYED, due) if due > now else (READY, None)
     payload = stored_envelope(message, max_size)
-    return (message.id, message.task, message.queue, status, -(message.priority or 0), now, due_at, 0, 0,
-            False, False, False, "", payload)  # fmt: skip
+    return (message.id, message.task, message.queue, status, -(message.priority or 0), now, due_at, payload)
 
 
 def _chunks(rows: Sequence[Row]) -> Iterator[list[Row]]:

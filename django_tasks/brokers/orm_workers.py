@@ -108,7 +108,7 @@ class WorkerTable:
             with self.database.atomic():
                 rows = [row for row in _locked(old.filter(pk__in=lost)) if row.lease not in leases[row.worker]]
                 back = [Settlement(delivery_of(row, self.accept, row.lease), Verb.RETURN) for row in rows]
-                self.messages.settle(back, now)
+                self.messages.settle_here(back, now)
 
     def remove(self, identities: Sequence[str]) -> None:
         """Forget workers that hold nothing any more."""

@@ -492,12 +492,12 @@ def test_due_messages_are_found_by_the_index() -> None:
     assert "Seq Scan" not in plan
     assert "SCAN django_tasks_message" not in plan
     if connection.vendor == "mysql":
-        assert "PRIMARY" in explain(sql.mark_ready([1, 2]), [1, 2])
+        assert "PRIMARY" in explain(sql.mark_ready([1, 2]), [])
 
 
 @pytest.mark.usefixtures("many")
 def test_settling_finds_rows_by_their_key() -> None:
-    plan = explain(sql.acknowledge([1, 2, 3]), [1, 2, 3, 5])
+    plan = explain(sql.acknowledge([1, 2, 3]), [5])
     key = {"sqlite": "INTEGER PRIMARY KEY", "postgresql": "django_tasks_message_pkey", "mysql": "PRIMARY"}
     assert key[connection.vendor] in plan
 
