@@ -13,6 +13,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from time import time_ns
 from typing import Any
 
 import orjson
@@ -97,11 +98,14 @@ class Message:
 
     @staticmethod
     def new_id() -> str:
-        """Return a new random id: a UUID of version 4, made three times as fast as by the ``uuid`` module."""
+        """Return a new id: a UUID of version 7, which begins with the time and has 74 random bits.
+
+        So ids that are made together stand together in the indexes of databases, and a batch writes few pages.
+        """
         # The random bytes are not fetched in advance, since a server that forks without telling Python (uWSGI does)
         # would then have its processes give out the same ids.
-        digits = os.urandom(16).hex()
-        return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"
+        time, digits = f"{time_ns() // 1_000_000:012x}", os.urandom(10).hex()
+        return f"{time[:8]}-{time[8:]}-7{digits[:3]}-{_VARIANT[digits[3]]}{digits[4:7]}-{digits[7:19]}"
 
 
 _origin = (0, "")

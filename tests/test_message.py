@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import uuid
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -235,7 +236,7 @@ def test_the_envelope_is_the_one_that_celery_writes() -> None:
     assert json.loads(base64.b64decode(written["body"])) == json.loads(base64.b64decode(captured["body"]))
     assert list(written["headers"]) == list(captured["headers"])
     assert written["headers"].pop("origin") == f"gen{os.getpid()}@{socket.gethostname()}"
-    assert uuid.UUID(written["properties"].pop("delivery_tag")).version == 4
+    assert uuid.UUID(written["properties"].pop("delivery_tag")).version == 7
     assert written["properties"].pop("expiration").isdigit()
     for name in ("delivery_tag", "expiration"):
         del captured["properties"][name]
@@ -356,12 +357,15 @@ def test_a_message_that_is_too_large_says_what_to_do() -> None:
         encode_parts(message, max_size=3000)
 
 
-def test_ids_are_random_uuids() -> None:
+def test_ids_are_random_uuids_that_begin_with_the_time() -> None:
+    before = time.time()
     ids = [Message.new_id() for _ in range(1000)]
-    assert len(set(ids)) == 1000
+    assert len({text[15:] for text in ids}) == 1000
+    for text in ids:
+        assert int(before * 1000) <= uuid.UUID(text).int >> 80 <= time.time() * 1000
     for text in ids:
         assert str(uuid.UUID(text)) == text
-        assert uuid.UUID(text).version == 4
+        assert uuid.UUID(text).version == 7
         assert uuid.UUID(text).variant == uuid.RFC_4122
 
 

@@ -90,13 +90,15 @@ def held(ids: Sequence[int]) -> str:
     return f"SELECT id, lease FROM {TABLE} WHERE status = 3 AND id IN {listed(ids)}"
 
 
+# The plus keeps databases from looking through all delayed messages in the index of claims.
+_DUE = "+status = 2 AND due_at <= %s"
 #: Whether a delayed message is due. Parameters: now.
-ANY_DUE = f"SELECT 1 FROM {TABLE} WHERE status = 2 AND due_at <= %s LIMIT 1"
+ANY_DUE = f"SELECT 1 FROM {TABLE} WHERE {_DUE} LIMIT 1"
 #: Rows that ``PROMOTE`` brings to their queues at a time.
 PROMOTED = 1000
 #: Parameters: now.
-SELECT_DUE = f"SELECT id FROM {TABLE} WHERE status = 2 AND due_at <= %s ORDER BY due_at LIMIT {PROMOTED}"
-_READY = f"UPDATE {TABLE} SET status = CASE WHEN alone THEN 1 ELSE 0 END WHERE id"
+SELECT_DUE = f"SELECT id FROM {TABLE} WHERE {_DUE} ORDER BY due_at LIMIT {PROMOTED}"
+_READY = f"UPDATE {TABLE} SET status = CASE WHEN alone THEN 1 ELSE 0 END, due_at = NULL WHERE id"
 #: Bring due messages to their queues in one statement. Parameters: now.
 PROMOTE = {
     "postgresql": f"{_READY} = ANY(ARRAY({SELECT_DUE} FOR UPDATE SKIP LOCKED))",

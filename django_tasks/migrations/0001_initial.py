@@ -61,7 +61,7 @@ class Migration(migrations.Migration):
             name="TaskResult",
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
-                ("task_id", models.CharField(max_length=255, unique=True)),
+                ("task_id", models.CharField(max_length=255)),
                 ("status", models.CharField(max_length=50)),
                 ("task_name", models.CharField(default="", max_length=255)),
                 ("args", models.TextField(default="")),
@@ -81,6 +81,7 @@ class Migration(migrations.Migration):
                 "verbose_name": "task result",
                 "db_table": "django_tasks_result",
                 "indexes": [models.Index(fields=["date_done"], name="django_tasks_res_done")],
+                "constraints": [models.UniqueConstraint(fields=("task_id",), name="django_tasks_res_task_id")],
             },
         ),
         migrations.CreateModel(
@@ -122,7 +123,9 @@ class Migration(migrations.Migration):
                 "db_table": "django_tasks_message",
                 "indexes": [
                     models.Index(fields=["status", "queue", "ranking", "id"], name="django_tasks_msg_claim"),
-                    models.Index(fields=["status", "due_at"], name="django_tasks_msg_due"),
+                    models.Index(
+                        condition=models.Q(("due_at__isnull", False)), fields=["due_at"], name="django_tasks_msg_due"
+                    ),
                     models.Index(fields=["task_id"], name="django_tasks_msg_task_id"),
                 ],
             },
