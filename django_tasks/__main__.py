@@ -6,7 +6,7 @@ import argparse
 import importlib
 import os
 import sys
-from typing import Any
+from types import ModuleType
 
 import django
 from django.conf import settings
@@ -20,25 +20,69 @@ from django_tasks.worker.run import restart_on_change, run_worker
 
 
 def find_app(name: str) -> App:
-    """Return the app that ``-A`` names: ``module``, ``module:attribute``, or a package with an ``app`` or ``celery``.
+    """Return the app that ``-A`` names: ``module``, ``module:attribute``, ``module.attribute``, or a package.
+
+    Without an attribute it is the one called ``app`` or ``celery``, or the only one there; for a package that has none,
+    that of its module ``celery``.
 
     Raises:
-        ImproperlyConfigured: there is none.
+        ImproperlyConfigured: there is no such module, no app in it, or more than one.
+        Exception: what importing the module raised.
     """
-    module_name, _, attribute = name.partition(":")
-    module = importlib.import_module(module_name)
-    if not attribute and hasattr(module, "__path__") and not hasattr(module, "app"):
-        try:
-            module = importlib.import_module(f"{module_name}.celery")
-        except ModuleNotFoundError as exc:
-            if exc.name != f"{module_name}.celery":
-                raise
-    candidates: list[Any] = [getattr(module, each, None) for each in ([attribute] if attribute else ("app", "celery"))]
-    candidates += [] if attribute else list(vars(module).values())
-    for candidate in candidates:
-        if isinstance(candidate, App):
-            return candidate
-    raise ImproperlyConfigured(f"-A {name}: no django_tasks.App was found in {module.__name__}.")
+    module, attribute = _find_module(name)
+    apps = _apps_in(module)
+    if not apps and not attribute and hasattr(module, "__path__"):
+        module = _import(f"{module.__name__}.celery") or module
+        apps = _apps_in(module)
+    if attribute and attribute not in apps:
+        there = f"It has {', '.join(apps)}." if apps else "It has none."
+        raise ImproperlyConfigured(
+            f"-A {name}: no django_tasks.App called {attribute} was found in {module.__name__}. {there}"
+        )
+    for wanted in (attribute, "app", "celery"):
+        if wanted in apps:
+            return apps[wanted]
+    if not apps:
+        raise ImproperlyConfigured(f"-A {name}: no django_tasks.App was found in {module.__name__}.")
+    first, *others = apps
+    if any(apps[other] is not apps[first] for other in others):
+        raise ImproperlyConfigured(
+            f"-A {name}: {module.__name__} has several apps: {', '.join(apps)}. Name one, as in "
+            f"-A {module.__name__}:{first}"
+        )
+    return apps[first]
+
+
+def _find_module(name: str) -> tuple[ModuleType, str]:
+    """Return the module that is meant, and the attribute of it that is named, if any."""
+    path, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in path.split(".")):
+        raise ImproperlyConfigured(
+            f"-A {name}: write the module as in an import, such as proj.celery or proj.celery:app."
+        )
+    if module := _import(path):
+        return module, attribute
+    parent, _, last = path.rpartition(".")
+    if parent and not attribute and (module := _import(parent)) and hasattr(module, last):
+        return module, last
+    raise ImproperlyConfigured(
+        f"-A {name}: there is no module {path!r}, neither in this directory ({os.getcwd()}) nor elsewhere on Python's "
+        "path."
+    )
+
+
+def _import(path: str) -> ModuleType | None:
+    """Import a module; None if there is no such module, but what it raises itself is raised."""
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError as exc:
+        if exc.name is None or not f"{path}.".startswith(f"{exc.name}."):
+            raise  # it is there, and wants something that is not
+        return None
+
+
+def _apps_in(module: ModuleType) -> dict[str, App]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, App)}
 
 
 def main(argv: list[str]) -> int:

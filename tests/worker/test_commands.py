@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -190,16 +191,72 @@ def test_an_app_in_a_plain_module(tmp_path: Path) -> None:
     assert asked.stdout.strip() == "5", asked.stderr
 
 
+MODULES = {
+    "script.py": SCRIPT,
+    "empty.py": "from django_tasks import current_app",
+    "two.py": "from django_tasks import App\none, other, again = App('1'), App('2'), None\nagain = one\n",
+    "broken.py": "import this_does_not_exist\n",
+    "package/__init__.py": "",
+    "package/celery.py": "from django_tasks import App, current_app\nmain = App('main')\nsame = main\n",
+    "package/broken.py": "raise ZeroDivisionError\n",
+}
+
+
+@pytest.fixture
+def modules(tmp_path: Path) -> Path:
+    """Modules with and without apps, in the directory that is returned."""
+    (tmp_path / "package").mkdir()
+    for name, source in MODULES.items():
+        (tmp_path / name).write_text(source)
+    return tmp_path
+
+
+def run_with_app(cwd: Path, name: str | None) -> subprocess.CompletedProcess[str]:
+    arguments = ["worker", "--burst", "-c", "1", "-P", "solo"]
+    return run_module(cwd, "-m", "django_tasks", *(["-A", name] if name is not None else []), *arguments)
+
+
+@pytest.mark.parametrize("name", ["package", "package.celery", "package.celery:main", "package.celery.main"])
+def test_where_an_app_may_be(modules: Path, name: str) -> None:
+    done = run_with_app(modules, name)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"app: +main", done.stdout)
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("script:add", "no django_tasks.App was found in script"),
-        ("nothing", "No module named 'nothing'"),
+        ("nope", "-A nope: there is no module 'nope', neither in this directory ("),
+        ("package.nope", "-A package.nope: there is no module 'package.nope'"),
+        ("nope.celery:app", "-A nope.celery:app: there is no module 'nope.celery'"),
+        ("script:add", "-A script:add: no django_tasks.App called add was found in script. It has app."),
+        ("package.celery:app", "no django_tasks.App called app was found in package.celery. It has main, same."),
+        ("script.add", "-A script.add: no django_tasks.App called add was found in script. It has app."),
+        ("empty", "-A empty: no django_tasks.App was found in empty."),
+        ("two", "-A two: two has several apps: one, other, again. Name one, as in -A two:one"),
+        ("script.py", "-A script.py: there is no module 'script.py'"),
+        ("./script", "-A ./script: write the module as in an import, such as proj.celery or proj.celery:app."),
+        (".script", "-A .script: write the module as in an import"),
         (None, "-A MODULE is missing"),
     ],
 )
-def test_no_app(tmp_path: Path, name: str | None, words: str) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT)
-    done = run_module(tmp_path, "-m", "django_tasks", *(["-A", name] if name else []), "worker")
-    assert done.returncode != 0
+def test_no_app(modules: Path, name: str | None, words: str) -> None:
+    done = run_with_app(modules, name)
+    assert done.returncode in (1, 2)
     assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == (2 if name is None else 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "last_line"),
+    [
+        ("broken", "ModuleNotFoundError: No module named 'this_does_not_exist'"),
+        ("package.broken", "ZeroDivisionError"),
+    ],
+)
+def test_what_a_module_raises_itself_is_shown_where_it_is(modules: Path, name: str, last_line: str) -> None:
+    done = run_with_app(modules, name)
+    assert done.returncode == 1
+    assert f'{name.replace(".", "/")}.py", line 1' in done.stderr
+    assert done.stderr.rstrip().endswith(last_line)
