@@ -178,7 +178,7 @@ class Janitor:
             self._fail(delivery, TimeLimitExceeded(self._limit(message)))
         elif convicted and verdict == shared.TERMINATED:
             self._end_terminated(delivery)
-        elif verdict in (shared.SHUTDOWN, shared.TIME_LIMIT, shared.TERMINATED):
+        elif verdict in (shared.SHUTDOWN, shared.TIME_LIMIT, shared.TERMINATED) or (seat is not None and seat.spared):
             delivery.redelivered = True  # it may have ended all the same
             self.app.broker.settle([Settlement(delivery, Verb.RETURN)])
         elif delivery.alone and delivery.deaths + 1 > self.app.conf.task_max_deliveries:

@@ -26,6 +26,7 @@ from django_tasks.executor import Executor
 from django_tasks.worker.limits import RateLimiter, ThreadLimits, alarm_guard
 from django_tasks.worker.minder import Minder, resident_memory
 from django_tasks.worker.options import WorkerOptions
+from django_tasks.worker.room import Room
 from django_tasks.worker.shared import FREE, IDLE, STARTING, Page, Seat
 from django_tasks.worker.slot import Slot
 
@@ -64,6 +65,7 @@ class WorkerProcess:
         self.stop_asked = False
         self.overrun = False
         self.minder = Minder(app, self._on_overrun)
+        self.room = Room()
         self._wakeups: list[int] = []
         self._at_work: set[Slot] = set()
         self._changed = threading.Event()
@@ -98,6 +100,7 @@ class WorkerProcess:
         slot = Slot(
             self.app, seat, executor, self.options.queues, stopping=lambda: self.is_stopping(slot),
             giving_up=self.is_stopping_now, paused=lambda: bool(self.page.paused), on_batch=self.minder.wake,
+            room=self.room,
         )  # fmt: skip
         executor.on_acknowledged = seat.note_acknowledged
         if self.options.slots == 1 and threading.current_thread() is threading.main_thread():

@@ -76,6 +76,8 @@ class Seat:
     verdict = Field(1, "B")
     #: The running task's message is settled already, and its outcome is to be stored (``acks_late=False``).
     acknowledged = Field(2, "B")
+    #: The message that it holds alone has not begun to run.
+    spared = Field(3, "B")
     pid = Field(8, "q")
     #: When its loop last went round.
     tick = Field(16, "d")
@@ -132,6 +134,7 @@ class Seat:
 
     def begin(self, task_id: str) -> None:
         """Note that a task begins."""
+        self.spared = 0
         self.running = task_id
         self.started = time.monotonic()
         self.deadline = 0.0

@@ -19,6 +19,7 @@ from django_tasks.executor import Executor
 from django_tasks.outcome import Outcome
 from django_tasks.worker import logs
 from django_tasks.worker.batch import FIRST_PAUSE, LONGEST_PAUSE, Batch
+from django_tasks.worker.room import Room
 from django_tasks.worker.shared import IDLE, Seat
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Slot:
         giving_up: says whether not even to wait for a server that is away.
         paused: says whether to reserve nothing for now.
         on_batch: told when several messages are in work, so that somebody minds them.
+        room: shared with the other slots of the process.
         clock: seconds, as ``poll`` is given them.
     """
 
@@ -58,6 +60,7 @@ class Slot:
         giving_up: Callable[[], bool],
         paused: Callable[[], bool] = lambda: False,
         on_batch: Callable[[], None] = lambda: None,
+        room: Room | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.app = app
@@ -68,6 +71,7 @@ class Slot:
         self.giving_up = giving_up
         self.paused = paused
         self.on_batch = on_batch
+        self.room = room or Room()
         self.clock = clock
         self.batch = Batch(app, clock)
         self.idle_polls = 0
@@ -97,7 +101,8 @@ class Slot:
         """
         self.seat.tick = now
         self.seat.state = IDLE
-        if self.paused():
+        self.seat.spared = 0
+        if self.paused() or self.room.is_closed_to(self):
             return PAUSE_WAIT
         lease = new_lease()
         deliveries = self._reserve(lease)
@@ -126,22 +131,31 @@ class Slot:
 
     def _run_all(self, deliveries: list[Delivery], now: float) -> None:
         full = len(deliveries) >= self.batch.size
+        self.seat.spared = deliveries[0].alone
         self.batch.start(deliveries)
         if len(deliveries) > 1:
             self.on_batch()
         count = 0
         try:
             while (delivery := self.batch.next()) is not None:
-                if self.stopping():
+                if self.stopping() or not self._enter(delivery):
                     self.batch.take_back(delivery)
                     break
-                self._run(delivery)
+                try:
+                    self._run(delivery)
+                finally:
+                    self.room.leave(self)
                 count += 1
                 if self.batch.is_due(self.clock()):
                     self.batch.flush(self._gives_up)
         finally:
             self.batch.close(self._gives_up)
         self.batch.learn(count, self.clock() - now, full)
+
+    def _enter(self, delivery: Delivery) -> bool:
+        """Begin a run; where one more death would bury the message, with nothing beside it in this process."""
+        alone = delivery.alone and delivery.deaths >= self.app.conf.task_max_deliveries
+        return self.room.enter(self, alone=alone, stopping=self.stopping)
 
     def _run(self, delivery: Delivery) -> None:
         message = delivery.message

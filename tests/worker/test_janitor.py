@@ -226,6 +226,20 @@ def test_poison(app: App, janitor: Janitor, page: Page, clock: Clock, caplog: py
     assert "TASK_MAX_DELIVERIES" in caplog.text
 
 
+def test_a_death_before_the_run_began_is_not_counted(app: App, janitor: Janitor, page: Page, clock: Clock) -> None:
+    """The process waited until nothing else ran in it, and a neighbour killed it."""
+    app.conf.update(task_max_deliveries=1)
+    make_add().delay()
+    for _ in range(3):
+        seat = sit(page)
+        (delivery,) = reserve(app, seat.identity)
+        seat.spared = delivery.alone
+        die(seat)
+        janitor.poll(clock.advance(1))
+        (entry,) = entries(app)
+        assert (entry.worker, entry.alone, entry.deaths, entry.redelivered) == (None, True, 0, True)
+
+
 def test_a_hard_time_limit(app: App, janitor: Janitor, page: Page, clock: Clock) -> None:
     """Only the task that ran too long fails; others of its batch go back, and nobody counts a death."""
     told: list[Any] = []

@@ -380,6 +380,17 @@ def test_poison(spawn: Spawn, path: Path) -> None:
     assert add.delay(1, 1).get(timeout=20) == 2
 
 
+def test_poison_takes_no_neighbour_with_it(spawn: Spawn, path: Path) -> None:
+    """The tasks in other threads of its process die as often as it does, and are not buried for that."""
+    neighbours = [slow.delay(0.5) for _ in range(2)]
+    result = jobs.die.delay(str(path))
+    spawn("-c", "3", "-P", "threads", TASK_MAX_DELIVERIES=1)
+    with pytest.raises(WorkerLostError, match="TASK_MAX_DELIVERIES"):
+        result.get(timeout=30)
+    assert [neighbour.get(timeout=20) for neighbour in neighbours] == [0.5, 0.5]
+    assert size() == Size(dead=1)
+
+
 def test_a_process_that_is_stopped_for_longer_than_the_lease(spawn: Spawn, path: Path) -> None:
     worker = spawn("-c", "1", WORKER_LEASE=LEASE)
     result = jobs.hold.delay(str(path))
