@@ -255,9 +255,9 @@ def _retries_by_itself(task: Any, exc: BaseException) -> bool:
 
 
 def _automatic_retry(task: Any, retries: int) -> dict[str, Any]:
-    """Return the arguments of an automatic retry: ``retry_kwargs``, and the delay that the back-off gives."""
+    """Return the arguments of an automatic retry: ``retry_kwargs``, but with a back-off its delay (as in Celery)."""
     arguments = dict(task.retry_kwargs)
-    if task.retry_backoff and "countdown" not in arguments:
+    if task.retry_backoff:
         factor = float(task.retry_backoff)
         # A float overflows at 2**1024; the longest delay is reached long before.
         delay = min(task.retry_backoff_max, factor * 2 ** min(retries, 64))

@@ -30,7 +30,7 @@ class Hooks:
         """Run when the task is going to be retried."""
 
     def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """Run after each run."""
+        """Run after each run that ended the task: not after a retry, ``Ignore`` or ``Reject`` (as in Celery)."""
 
 
 def call(task: Any, outcome: Outcome, request: Context) -> None:
@@ -54,7 +54,7 @@ def _report(task: Any, request: Context, exc: BaseException) -> None:
 
 
 def _after_return(task: Any, outcome: Outcome, request: Context, einfo: Any) -> None:
-    if outcome.state not in (states.IGNORED, states.REJECTED):
+    if outcome.state in (states.SUCCESS, states.FAILURE):
         task.after_return(outcome.state, outcome.value, request.id, request.args, request.kwargs, einfo)
 
 

@@ -311,6 +311,32 @@ def test_retry_kwargs(app: App) -> None:
     assert delays(app) == [9]
 
 
+def test_a_backoff_wins_over_the_countdown_of_retry_kwargs(app: App) -> None:
+    @shared_task(
+        autoretry_for=(OSError,), retry_kwargs={"max_retries": 2, "countdown": 9}, retry_backoff=3, retry_jitter=False
+    )
+    def job() -> None:
+        raise OSError
+
+    job.delay()
+    assert delays(app) == [3, 6]
+
+
+def test_after_return_is_called_once_at_the_end(app: App) -> None:
+    class Counting(Task[..., Any]):
+        def after_return(self, status: str, *args: Any) -> None:
+            seen.append(status)
+
+    @shared_task(base=Counting, autoretry_for=(OSError,), max_retries=2)
+    def job() -> None:
+        raise OSError
+
+    seen: list[str] = []
+    job.delay()
+    assert len(delays(app)) == 2
+    assert seen == ["FAILURE"]
+
+
 def test_backoff(app: App) -> None:
     @shared_task(autoretry_for=(OSError,), retry_backoff=True, retry_jitter=False, max_retries=5)
     def doubling() -> None:
