@@ -14,6 +14,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from django_tasks import current, eager, producer, publishing, standalone
+from django_tasks.async_result import AsyncResult, result_of
 from django_tasks.backends.base import ResultBackend
 from django_tasks.brokers.base import Broker
 from django_tasks.canvas import Signature
@@ -22,7 +23,6 @@ from django_tasks.control import Control
 from django_tasks.decorators import annotate, make_task, register
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.registry import TaskRegistry, gen_task_name, tasks
-from django_tasks.result import AsyncResult, result_of
 from django_tasks.routing import Router
 from django_tasks.serialization import content_types
 from django_tasks.task import Task as BaseTask

@@ -1,19 +1,18 @@
-"""What became of a call: ``AsyncResult``."""
+"""What becomes of a call: ``AsyncResult``."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from asgiref.sync import sync_to_async
 from django.db import connections
 
 from django_tasks import context, publishing, states
-from django_tasks.context import allow_join_result as allow_join_result
 from django_tasks.current import get_current_app
 from django_tasks.errors import RemoteTraceback, raisable
 from django_tasks.exceptions import TimeoutError
@@ -25,15 +24,18 @@ if TYPE_CHECKING:
     from django_tasks.message import Message
     from django_tasks.outcome import TaskMeta
 
-    R = typing_extensions.TypeVar("R", default=Any)
+    R_co = typing_extensions.TypeVar("R_co", default=Any, covariant=True)
 else:
-    R = TypeVar("R")
+    R_co = TypeVar("R_co", covariant=True)
+V = TypeVar("V")
+#: What ``async def`` tasks return: their results are the values that come of it.
+Awaited = Coroutine[Any, Any, V]
 
 #: Seconds between two looks of the awaitable methods: the first, and the longest.
 FIRST_LOOK, LONGEST_LOOK = 0.01, 0.5
 
 
-class AsyncResult(Generic[R]):
+class AsyncResult(Generic[R_co]):
     """The state and result of one task id.
 
     Args:
@@ -126,6 +128,16 @@ class AsyncResult(Generic[R]):
 
     # -- waiting
 
+    @overload
+    def get(
+        self: AsyncResult[Awaited[V]], timeout: float | None = ..., propagate: bool = ..., interval: float | None = ...,
+        *, callback: Callable[[str, Any], Any] | None = ..., disable_sync_subtasks: bool = ...,
+    ) -> V: ...  # fmt: skip
+    @overload
+    def get(
+        self, timeout: float | None = ..., propagate: bool = ..., interval: float | None = ...,
+        *, callback: Callable[[str, Any], Any] | None = ..., disable_sync_subtasks: bool = ...,
+    ) -> R_co: ...  # fmt: skip
     def get(
         self,
         timeout: float | None = None,
@@ -134,7 +146,7 @@ class AsyncResult(Generic[R]):
         *,
         callback: Callable[[str, Any], Any] | None = None,
         disable_sync_subtasks: bool = True,
-    ) -> R:
+    ) -> Any:
         """Wait until the task has ended, and return its return value.
 
         Args:
@@ -150,7 +162,7 @@ class AsyncResult(Generic[R]):
             Exception: what the task raised, with the worker's traceback as its cause.
         """
         if self.ignored:
-            return None  # type: ignore[return-value]
+            return None
         self._check_wait(disable_sync_subtasks)
         if self._ended is None:
             try:
@@ -185,20 +197,27 @@ class AsyncResult(Generic[R]):
                 "for, need. Link the tasks instead, or use `with allow_join_result()` if you are sure."
             )
 
-    def _value(self, propagate: bool, callback: Callable[[str, Any], Any] | None = None) -> R:
-        value = self.result
-        if propagate and self.state in states.PROPAGATE_STATES:
-            error = raisable(value)
-            if self.traceback:
-                raise error from RemoteTraceback(self.traceback)
-            raise error
+    def _value(self, propagate: bool, callback: Callable[[str, Any], Any] | None = None) -> Any:
+        state, value = self.state, self.result
+        if state in states.PROPAGATE_STATES:
+            if propagate:
+                raise self._error(value)
+        elif state != states.SUCCESS:
+            value = None  # it ended without one
         if callback is not None:
             callback(self.id, value)
-        return value  # type: ignore[no-any-return]
+        return value
+
+    def _error(self, value: Any) -> BaseException:
+        """Return what ``get`` raises for the error of the task."""
+        error = raisable(value)
+        if self.traceback:
+            error.__cause__ = RemoteTraceback(self.traceback)
+        return error
 
     def then(
-        self, callback: Callable[[AsyncResult[R]], Any], on_error: Callable[[AsyncResult[R]], Any] | None = None
-    ) -> AsyncResult[R]:
+        self, callback: Callable[[AsyncResult[R_co]], Any], on_error: Callable[[AsyncResult[R_co]], Any] | None = None
+    ) -> AsyncResult[R_co]:
         """Call ``callback`` with this result once the task has succeeded, in a thread that waits for it.
 
         Args:
@@ -217,10 +236,14 @@ class AsyncResult(Generic[R]):
         threading.Thread(target=wait, name=f"then-{self.id}", daemon=True).start()
         return self
 
-    async def aget(self, timeout: float | None = None, propagate: bool = True) -> R:
+    @overload
+    async def aget(self: AsyncResult[Awaited[V]], timeout: float | None = ..., propagate: bool = ...) -> V: ...
+    @overload
+    async def aget(self, timeout: float | None = ..., propagate: bool = ...) -> R_co: ...
+    async def aget(self, timeout: float | None = None, propagate: bool = True) -> Any:
         """As ``get``, for coroutines: nothing blocks while it waits."""
         if self.ignored:
-            return None  # type: ignore[return-value]
+            return None
         await sync_to_async(self._check_wait)(True)
         if not await sync_to_async(self.ready)():
             await sync_to_async(self.app.backend.check_wait)()
@@ -233,7 +256,11 @@ class AsyncResult(Generic[R]):
             pause = min(pause * 1.3, LONGEST_LOOK)
         return await sync_to_async(self._value)(propagate)
 
-    def __await__(self) -> Generator[Any, None, R]:
+    @overload
+    def __await__(self: AsyncResult[Awaited[V]]) -> Generator[Any, None, V]: ...
+    @overload
+    def __await__(self) -> Generator[Any, None, R_co]: ...
+    def __await__(self) -> Generator[Any, None, Any]:
         return self.aget().__await__()
 
     # -- changing

@@ -12,7 +12,7 @@ from django_tasks.registry import tasks
 
 if TYPE_CHECKING:
     from django_tasks.app import App
-    from django_tasks.result import AsyncResult
+    from django_tasks.async_result import AsyncResult
 
 
 class Signature(dict[str, Any]):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
 from asgiref.sync import sync_to_async
 
 from django_tasks import context, producer, publishing, states
+from django_tasks.async_result import AsyncResult, result_of
 from django_tasks.backends.base import utc_now
 from django_tasks.calls import argument_check
 from django_tasks.canvas import Signature
@@ -19,13 +20,12 @@ from django_tasks.exceptions import ImproperlyConfigured, MaxRetriesExceededErro
 from django_tasks.hooks import Hooks
 from django_tasks.message import Message
 from django_tasks.outcome import TaskMeta
-from django_tasks.result import AsyncResult, result_of
 
 if TYPE_CHECKING:
     import typing_extensions
 
     from django_tasks.app import App
-    from django_tasks.eager import EagerResult
+    from django_tasks.eager_result import EagerResult
 
     # A plain ``Task`` stands for one of any parameters and any result.
     P = typing_extensions.ParamSpec("P", default=...)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from datetime import datetime, timezone
 from typing import Any
 
@@ -10,7 +11,6 @@ from asgiref.sync import async_to_sync
 from django.db import transaction
 
 from django_tasks import App, AsyncResult, Task, allow_join_result, shared_task, signals, states
-from django_tasks.eager import EagerResult
 from django_tasks.exceptions import (
     EncodeError,
     Ignore,
@@ -20,6 +20,7 @@ from django_tasks.exceptions import (
     NotRegistered,
     Reject,
 )
+from django_tasks.result import EagerResult
 from tests.running import app_of_test, drain, waiting
 from tests.testapp.models import Note
 from tests.testapp.tasks import add, echo, fail
@@ -45,11 +46,31 @@ def test_apply(memory_app: App) -> None:
     assert result.successful()
     assert not result.failed()
     assert [result.get(), result.get(timeout=1), result.wait()] == [5, 5, 5]
-    assert (result.name, result.traceback, result.children, result.worker) == (add.name, None, [], None)
+    assert (result.name, result.traceback, result.children, result.worker) == (add.name, None, [], "")
     assert result.id
     assert async_to_sync(result.aget)() == 5
     assert waiting(memory_app) == []
     assert AsyncResult(result.id).state == states.PENDING  # nothing is stored
+
+
+def test_its_error_is_the_one_that_was_raised() -> None:
+    result = fail.apply(("no",))
+    with pytest.raises(ValueError, match="no") as caught:
+        result.get()
+    assert caught.value is result.result
+    assert caught.value.__cause__ is None  # its own traceback tells where it came from
+    with pytest.raises(ValueError, match="no"):
+        async_to_sync(result.aget)()
+    assert result.get(propagate=False) is result.result
+
+
+@pytest.mark.parametrize(("task", "args"), [(add, (2, 3)), (fail, ("no",))])
+def test_it_travels(task: Any, args: Any) -> None:
+    result = task.apply(args)
+    copy = pickle.loads(pickle.dumps(result))
+    assert type(copy) is EagerResult
+    assert (copy, copy.state, copy.name, copy.traceback) == (result, result.state, result.name, result.traceback)
+    assert repr(copy.result) == repr(result.result)
 
 
 def test_apply_with_options() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from django_tasks import states
+from django_tasks.async_result import AsyncResult
 from django_tasks.brokers.base import new_lease
 from django_tasks.brokers.browse import DEAD, DELAYED, RUNNING, WAITING, Browser, StoredMessage, Wanted
 from django_tasks.exceptions import DecodeError, TaskRevokedError
@@ -14,7 +15,6 @@ from django_tasks.finish import failure, finish
 from django_tasks.message import Message, decode_envelope
 from django_tasks.operations.look import Call, OperationFailed, browser_of, find, known, suggestion, workers
 from django_tasks.outcome import TaskMeta
-from django_tasks.result import AsyncResult
 
 if TYPE_CHECKING:
     from django_tasks.app import App

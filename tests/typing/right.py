@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import Any
 
 from typing_extensions import assert_type
 
 from django_tasks import App, AsyncResult, Signature, Task, allow_join_result, shared_task, signature
-from django_tasks.eager import EagerResult
+from django_tasks.result import EagerResult
 
 app = App("proj")
 
@@ -54,6 +55,33 @@ def bound_of_app(self: Any, x: int) -> float:
 @app.task(queue="q")
 def of_app_with_options(x: int) -> float:
     return x / 2
+
+
+@shared_task
+async def fetch(url: str) -> bytes:
+    return url.encode()
+
+
+@shared_task(bind=True, queue="q")
+async def bound_fetch(self: Any, url: str) -> bytes:
+    return url.encode()
+
+
+@app.task
+async def fetch_of_app(url: str) -> bytes:
+    return url.encode()
+
+
+@shared_task
+def anything(x: int) -> Any:
+    return x
+
+
+class Fetch(Task[[str], Coroutine[Any, Any, bytes]]):
+    name = "fetch"
+
+    async def run(self, url: str) -> bytes:
+        return url.encode()
 
 
 class Greet(Task[[str], str]):
@@ -114,6 +142,17 @@ assert_type(AsyncResult[int]("id").get(), int)
 assert_type(signature("name", args=(1,)).delay(), AsyncResult[Any])
 assert_type(app.send_task("name", (1,)), AsyncResult[Any])
 
+assert_type(fetch.delay("u").get(), bytes)
+assert_type(fetch.delay("u").get(timeout=5, propagate=False), bytes)
+assert_type(fetch.apply_async(("u",), countdown=5).wait(), bytes)
+assert_type(fetch.apply(("u",)).get(), bytes)
+assert_type(fetch.delay_many([("u",)])[0].get(), bytes)
+assert_type(bound_fetch.delay("u").get(), bytes)
+assert_type(fetch_of_app.delay("u").get(), bytes)
+assert_type(Fetch().delay("u").get(), bytes)
+assert_type(anything.delay(1).get(), Any)
+wider: AsyncResult[object] = add.delay(1, 2)
+
 with allow_join_result():
     pass
 
@@ -126,3 +165,7 @@ async def coroutine() -> None:
     assert_type(await result, int)
     assert_type(await (await bound.aapply_async((1,))).aget(), str)
     await result.aforget()
+    assert_type(await fetch("u"), bytes)
+    assert_type(await fetch.delay("u"), bytes)
+    assert_type(await fetch.delay("u").aget(timeout=3), bytes)
+    assert_type(await (await fetch.adelay("u")), bytes)

@@ -38,6 +38,16 @@ def bound_of_app(self: Any, x: int) -> float:
     return x / 2
 
 
+@shared_task
+async def fetch(url: str) -> bytes:
+    return url.encode()
+
+
+@shared_task
+def anything(x: int) -> Any:
+    return x
+
+
 class Greet(Task[[str], str]):
     def run(self, whom: str) -> str:
         return f"Hello {whom}"
@@ -65,10 +75,16 @@ text: str = add.delay(1, 2).get()  # error
 texts: list[str] = [each.get() for each in add.delay_many([(1, 2)])]  # error
 number: int = bound.delay(1).get()  # error
 add.delay(1, 2).get().upper()  # error
+fetch.delay(1)  # error
+fetch.delay("u").get(timeout="5")  # error
+fetched: str = fetch.delay("u").get()  # error
+anything.delay("x")  # error
 
 
 async def coroutine() -> None:
     await add.adelay("x", 2)  # error
     text: str = await add.delay(1, 2)  # error
     other: str = await add.delay(1, 2).aget()  # error
-    print(text, other)
+    third: str = await fetch.delay("u").aget()  # error
+    fourth: str = await fetch.delay("u")  # error
+    print(text, other, third, fourth)

@@ -18,7 +18,7 @@ from django_tasks.operations.look import Call
 
 if TYPE_CHECKING:
     from django_tasks.app import App
-    from django_tasks.result import AsyncResult
+    from django_tasks.async_result import AsyncResult
 
 #: Calls that are listed unless --limit says otherwise.
 LIMIT = 20
