@@ -8,7 +8,6 @@ dead letter and never stops a worker.
 from __future__ import annotations
 
 import os
-import socket
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,15 +20,13 @@ import orjson
 from django_tasks.compression import MAX_SIZE, compress
 from django_tasks.exceptions import DecodeError, EncodeError, MessageTooLarge
 from django_tasks.protocol import Parts, read_parts
-from django_tasks.serialization import JSON, Encoded, dumps, json_dumps, json_loads
-from django_tasks.utils.saferepr import saferepr
+from django_tasks.serialization import JSON, json_dumps, json_loads
+from django_tasks.wire import encode_body, headers_of, origin, without_defaults
 
-__all__ = ["Message", "Parts", "decode_envelope", "decode_parts", "encode_envelope", "encode_parts", "origin"]
+__all__ = ["Message", "Parts", "decode_envelope", "decode_parts", "encode_compact", "encode_envelope", "encode_parts",
+           "origin"]  # fmt: skip
 
-# A body of more bytes than that has arguments whose whole repr would take long.
-_LARGE = 2048
 _VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
-_NO_EMBED: dict[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 @dataclass(slots=True)
@@ -108,24 +105,11 @@ class Message:
         return f"{time[:8]}-{time[8:]}-7{digits[:3]}-{_VARIANT[digits[3]]}{digits[4:7]}-{digits[7:19]}"
 
 
-_origin = (0, "")
-
-
-def origin() -> str:
-    """Return who sends from this process, as Celery writes it: ``gen<pid>@<host>``."""
-    global _origin
-    pid = os.getpid()
-    if _origin[0] != pid:
-        _origin = (pid, f"gen{pid}@{socket.gethostname()}")
-    return _origin[1]
-
-
-def encode_envelope(message: Message, *, base64: bool = True, max_size: int | None = None) -> str:
+def encode_envelope(message: Message, *, max_size: int | None = None) -> str:
     """Write ``message`` as one JSON text, Celery's format for Redis.
 
     Args:
         message: what to write.
-        base64: whether the body is base64, which gocelery and celery.node insist on; if not, text stays readable.
         max_size: how many bytes the envelope may have; None for no limit.
 
     Raises:
@@ -133,25 +117,37 @@ def encode_envelope(message: Message, *, base64: bool = True, max_size: int | No
         MessageTooLarge: the envelope is larger than ``max_size``.
         ImproperlyConfigured: there is no such serializer or compression, or its library is not installed.
     """
-    body, content_type, content_encoding, headers, properties = encode_parts(message)
-    assert isinstance(body, bytes)
-    as_text = not base64 and content_encoding == "utf-8" and "compression" not in headers
+    parts = encode_parts(message)
+    assert isinstance(parts.body, bytes)
     delivery_info: dict[str, Any] = {"exchange": "", "routing_key": message.queue}
     if message.redelivered:
         delivery_info["redelivered"] = True
-    properties["delivery_info"] = delivery_info
-    properties["body_encoding"] = "utf-8" if as_text else "base64"
-    properties["delivery_tag"] = Message.new_id()
-    envelope = {
-        "body": (body if as_text else b64encode(body)).decode(),
-        "content-encoding": content_encoding,
-        "content-type": content_type,
-        "headers": headers,
-        "properties": properties,
-    }
-    data = _dump_envelope(message, envelope)
-    _check_size(message, len(data), max_size)
-    return data.decode()
+    parts.properties["delivery_info"] = delivery_info
+    parts.properties["body_encoding"] = "base64"
+    parts.properties["delivery_tag"] = Message.new_id()
+    return _dump_envelope(message, b64encode(parts.body).decode(), parts, max_size)
+
+
+def encode_compact(message: Message, *, max_size: int | None = None) -> str:
+    """Write ``message`` as :func:`encode_envelope` does, for brokers that nobody else reads.
+
+    Text stays readable, and what :func:`decode_envelope` does not miss is left out, which is most of a short message.
+
+    Args, raises: as :func:`encode_envelope`.
+    """
+    content_type, content_encoding, data = encode_body(message, compact=True)
+    headers = without_defaults(headers_of(message, len(data)))
+    properties: dict[str, Any] = {"delivery_info": {"routing_key": message.queue}}
+    for name in ("correlation_id", "reply_to", "priority"):
+        if (value := getattr(message, name)) is not None:
+            properties[name] = value
+    if message.compression:
+        data, headers["compression"] = compress(data, message.compression)
+    if message.compression or content_encoding != "utf-8":
+        properties["body_encoding"] = "base64"
+        data = b64encode(data)
+    parts = Parts(data, content_type, content_encoding, headers, properties)
+    return _dump_envelope(message, data.decode(), parts, max_size)
 
 
 def encode_parts(message: Message, *, max_size: int | None = None) -> Parts:
@@ -159,8 +155,8 @@ def encode_parts(message: Message, *, max_size: int | None = None) -> Parts:
 
     Args, raises: as :func:`encode_envelope`, with ``max_size`` for the body alone.
     """
-    content_type, content_encoding, body = _encode_body(message)
-    headers = _headers(message, len(body))
+    content_type, content_encoding, body = encode_body(message)
+    headers = headers_of(message, len(body))
     if message.compression:
         body, headers["compression"] = compress(body, message.compression)
     _check_size(message, len(body), max_size)
@@ -211,70 +207,20 @@ def _decode(parts: tuple[Any, ...], accept: frozenset[str], max_size: int) -> Me
     return message
 
 
-def _encode_body(message: Message) -> Encoded:
-    args, kwargs, embed = message.args, message.kwargs, message.embed
-    if not isinstance(args, (list, tuple)):
-        raise EncodeError(f"Task {message.task!r}: args must be a list or a tuple, not a {type(args).__name__}.")
-    body = [args, kwargs, _NO_EMBED if embed is None else {**_NO_EMBED, **embed}]
-    try:
-        return dumps(body, message.serializer)
-    except EncodeError as exc:
-        raise EncodeError(f"Task {message.task!r} cannot be sent: {_named(message, exc)}") from exc
-
-
-def _named(message: Message, exc: EncodeError) -> EncodeError:
-    """Return the error with the name of the argument in it."""
-    for name in ("args", "kwargs", "embed"):
-        try:
-            dumps(getattr(message, name), message.serializer, name)
-        except EncodeError as named:
-            return named
-    return exc
-
-
-def _headers(message: Message, size: int) -> dict[str, Any]:
-    args, kwargs, large = message.argsrepr, message.kwargsrepr, size > _LARGE
-    headers: dict[str, Any] = {
-        **message.headers,
-        "lang": "py",
-        "task": message.task,
-        "id": message.id,
-        "shadow": message.shadow,
-        "eta": None if message.eta is None else _iso(message, "eta", message.eta),
-        "expires": None if message.expires is None else _iso(message, "expires", message.expires),
-        "group": message.group,
-        "group_index": message.group_index,
-        "retries": message.retries,
-        "timelimit": message.timelimit,
-        "root_id": message.root_id or message.id,
-        "parent_id": message.parent_id,
-        "argsrepr": saferepr(tuple(message.args), large=large) if args is None else args,
-        "kwargsrepr": saferepr(message.kwargs, large=large) if kwargs is None else kwargs,
-        "origin": message.origin or origin(),
-        "ignore_result": message.ignore_result,
-        "replaced_task_nesting": message.replaced_task_nesting,
-        "stamped_headers": message.stamped_headers,
-        "stamps": message.stamps,
+def _dump_envelope(message: Message, body: str, parts: Parts, max_size: int | None) -> str:
+    envelope = {
+        "body": body,
+        "content-encoding": parts.content_encoding,
+        "content-type": parts.content_type,
+        "headers": parts.headers,
+        "properties": parts.properties,
     }
-    if message.headers:
-        # Custom headers of these names would be taken for ours.
-        headers.pop("compression", None)
-        headers.pop("redelivered", None)
-    if message.redelivered:
-        headers["redelivered"] = True
-    return headers
+    data = _dump(message, envelope)
+    _check_size(message, len(data), max_size)
+    return data.decode()
 
 
-def _iso(message: Message, name: str, when: datetime) -> str:
-    if when.utcoffset() is None:
-        raise EncodeError(f"Task {message.task!r}: {name} {when} has no time zone. Use django.utils.timezone.now().")
-    try:
-        return when.astimezone(timezone.utc).isoformat()
-    except OverflowError:
-        raise EncodeError(f"Task {message.task!r}: {name} {when} is out of range in UTC. Leave it out.") from None
-
-
-def _dump_envelope(message: Message, envelope: dict[str, Any]) -> bytes:
+def _dump(message: Message, envelope: dict[str, Any]) -> bytes:
     # What only we write holds nothing that orjson would change silently; what users add may.
     if not (message.headers or message.stamps):
         try:

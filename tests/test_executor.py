@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 from django.db import connections, transaction
-from django.utils import timezone as django_timezone
-from django.utils import translation
 
 from django_tasks import App, Task, shared_task, signals, states
 from django_tasks.brokers.base import Delivery, Verb, deliver, new_lease
@@ -1015,8 +1013,6 @@ def test_what_a_task_leaves_behind_is_cleaned_up() -> None:
     from django_tasks.worker.slot import clean_up
     from tests.testapp.models import Note
 
-    translation.activate("de")
-    django_timezone.activate("Asia/Tokyo")
     transaction.atomic().__enter__()
     Note.objects.create(title="never committed")
     connection.force_debug_cursor = True
@@ -1024,8 +1020,6 @@ def test_what_a_task_leaves_behind_is_cleaned_up() -> None:
     assert connection.queries
     clean_up()
     connection.force_debug_cursor = False
-    assert translation.get_language() == "en-us"
-    assert django_timezone.get_current_timezone_name() == "UTC"
     assert connection.queries == []
     assert not connection.in_atomic_block
     assert Note.objects.count() == 0  # the connection works, and what was open is rolled back

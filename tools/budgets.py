@@ -37,7 +37,7 @@ LAYERS = (
     {"exceptions", "states", "conf", "serialization"}
     | {"_celery_settings", "_settings_table", "compression", "typed_json", "version"}
     | {"calls", "context", "current", "errors", "health", "signals", "standalone", "utils"},
-    {"message", "schedules", "registry"} | {"databases", "hooks", "outcome", "protocol", "routing"},
+    {"message", "schedules", "registry"} | {"databases", "hooks", "outcome", "protocol", "wire", "routing"},
     {"brokers", "backends"} | {"models"},
     {"task", "canvas", "result"}
     | {"async_result", "control", "decorators", "eager", "eager_result", "executor"}

@@ -80,12 +80,13 @@ class ORMBackend(ResultBackend):
         _check_lengths(meta)
         result = meta.result or NO_RESULT
         done = meta.date_done or datetime.now(timezone.utc)
-        extra = json.dumps({"children": meta.children, "group_id": meta.group_id, "parent_id": meta.parent_id})
+        extra = {"children": meta.children, "group_id": meta.group_id, "parent_id": meta.parent_id}
         connection = self.database.connection
         return [
             meta.task_id, meta.status, _as_name(meta.name), _as_text(meta.args), _as_text(meta.kwargs),
             _as_name(meta.queue), _as_name(meta.worker), meta.retries, result.content_type, result.content_encoding,
-            _to_text(result), None if meta.traceback is None else storable(meta.traceback), extra,
+            _to_text(result), None if meta.traceback is None else storable(meta.traceback),
+            json.dumps(extra) if any(extra.values()) else "{}",
             to_db_time(connection, meta.date_started), to_db_time(connection, done),
         ]  # fmt: skip
 
@@ -196,10 +197,13 @@ def _as_name(name: str) -> str:
     return storable(name)[:NAME_LENGTH]
 
 
+_EMPTY = {type(None): "", tuple: "[]", list: "[]", dict: "{}"}
+
+
 def _as_text(value: Any) -> str:
     """Write arguments so that they can be read back; as their repr where JSON cannot hold them."""
-    if value is None:
-        return ""
+    if not value and type(value) in _EMPTY:
+        return _EMPTY[type(value)]
     try:
         return serialization.dumps(value).data.decode()
     except EncodeError:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from django_tasks.exceptions import EncodeError
-from django_tasks.message import Message, encode_envelope
+from django_tasks.message import Message, encode_compact
 
 if TYPE_CHECKING:
     from django_tasks.brokers.base import Broker
@@ -25,7 +25,7 @@ def stored_envelope(message: Message, max_size: int | None) -> str:
     """
     for what, name in (("name", message.task), ("id", message.id), ("queue", message.queue)):
         _check_name(message, what, name)
-    return encode_envelope(message, base64=False, max_size=max_size)
+    return encode_compact(message, max_size=max_size)
 
 
 def _check_name(message: Message, what: str, name: str) -> None:

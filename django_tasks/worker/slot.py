@@ -7,10 +7,10 @@ import logging
 import select
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
-from django.db import Error, connections, reset_queries
-from django.utils import timezone, translation
+from django.db import Error, connections
 
 from django_tasks import signals, states
 from django_tasks.brokers.base import Delivery, drain, new_lease
@@ -164,7 +164,7 @@ class Slot:
             signals.task_received.send(sender=self.app, request=message)
         self.seat.begin(message.id)
         try:
-            outcome = self.executor.run(delivery)
+            outcome = copy_context().run(self.executor.run, delivery)
         except OperationalError:
             self.batch.take_back(delivery)
             raise
@@ -201,8 +201,12 @@ def report(app: App, outcome: Outcome) -> None:
 
 
 def clean_up() -> None:
-    """Leave nothing of one task to the next: broken connections, open transactions, queries, language, time zone."""
+    """Leave nothing of one task to the next: broken connections, open transactions, logs of queries.
+
+    Language, time zone and the task's other context variables end with its context.
+    """
     for connection in connections.all(initialized_only=True):
+        connection.queries_log.clear()
         if connection.connection is None:
             continue
         # A connection in an unknown state is not mended but closed, and that may fail as it pleases.
@@ -212,6 +216,3 @@ def clean_up() -> None:
                 connection.close()
             else:
                 connection.close_if_unusable_or_obsolete()
-    reset_queries()
-    translation.deactivate()
-    timezone.deactivate()

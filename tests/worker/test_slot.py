@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
+from django.utils import timezone, translation
 
 from django_tasks import App, shared_task, signals, states
 from django_tasks.brokers.memory import MemoryBroker
@@ -79,6 +81,23 @@ def test_one_task(app: App, slot: Slot, clock: Clock) -> None:
     assert result.get() == 1
     assert (slot.seat.state, slot.seat.processed, slot.seat.leases) == (IDLE, 1, frozenset())
     assert app.broker.sizes() == {}
+
+
+def test_language_time_zone_and_context_variables_end_with_their_task(app: App, slot: Slot) -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="unset")
+
+    @shared_task
+    def exchange(language: str, zone: str) -> list[str]:
+        before = [str(translation.get_language()), timezone.get_current_timezone_name(), variable.get()]
+        translation.activate(language)
+        timezone.activate(zone)
+        variable.set("set")
+        return before
+
+    results = [exchange.delay("de", "Asia/Tokyo") for _ in range(2)]
+    for _ in results:
+        poll(slot)
+    assert [result.get() for result in results] == [["en-us", "UTC", "unset"]] * 2
 
 
 def test_a_lease_is_listed_before_the_reserve_and_until_all_is_settled(app: App, slot: Slot) -> None:
