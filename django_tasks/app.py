@@ -17,6 +17,7 @@ from django_tasks import current, eager, producer, publishing, standalone
 from django_tasks.async_result import AsyncResult, result_of
 from django_tasks.backends.base import ResultBackend
 from django_tasks.brokers.base import Broker
+from django_tasks.call_options import check_call_options
 from django_tasks.canvas import Signature
 from django_tasks.conf import BACKEND_SCHEMES, BROKER_SCHEMES, Settings, find_scheme
 from django_tasks.control import Control
@@ -248,11 +249,12 @@ class App:
         self, name: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> AsyncResult[Any]:
         """Call a task by name, which this process need not know; ``options`` are those of ``apply_async``."""
+        check_call_options(options, name)
         if self.conf.task_always_eager:
             warnings.warn(f"TASK_ALWAYS_EAGER has no effect on send_task({name!r}): it is sent.", stacklevel=2)
         message = producer.build_message(self, name, args, kwargs, options, tasks.get(name))
         publishing.publish(self, [message], options)
-        return result_of(message, self, self)
+        return result_of(message, self, self, options)
 
     def run_eagerly(self, task: Any, args: Any, kwargs: Any, options: dict[str, Any], sent: bool = False) -> Any:
         """Run a task here and now: for ``Task.apply`` and, if it is to be as ``sent``, for ``TASK_ALWAYS_EAGER``."""

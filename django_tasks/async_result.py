@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -311,16 +311,17 @@ class AsyncResult(Generic[R_co]):
         return type(self), (self.id,)
 
 
-def result_of(message: Message, app: App, bound_to: App | None) -> AsyncResult[Any]:
+def result_of(message: Message, app: App, bound_to: App | None, options: Mapping[str, Any]) -> AsyncResult[Any]:
     """Return the result that the sender of a message gets; it becomes a child of the task that runs here.
 
     Args:
         app: the app that has sent the message.
         bound_to: the app that the result asks whatever the current one is; None for the current one.
+        options: of ``apply_async``: ``add_to_parent``.
     """
     result: AsyncResult[Any] = AsyncResult(message.id, bound_to)
     result.ignored = app.conf.task_ignore_result if message.ignore_result is None else message.ignore_result
-    parent = context.current_request()
+    parent = context.current_request() if options.get("add_to_parent", True) else None
     if parent is not None and getattr(parent.owner, "trail", True):
         parent.children.append(result)
     return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from django_tasks.call_options import check_call_options
 from django_tasks.current import get_current_app
 from django_tasks.exceptions import NotRegistered
 from django_tasks.message import Message
@@ -24,6 +25,9 @@ class Signature(dict[str, Any]):
         kwargs: keyword arguments.
         options: of ``apply_async``.
         immutable: further arguments (the result of the task before it) are not added.
+
+    Raises:
+        TypeError: there is no such option. What comes as a dict is not looked at: others may know more.
     """
 
     def __init__(
@@ -47,11 +51,14 @@ class Signature(dict[str, Any]):
             self.setdefault("immutable", False)
             self.setdefault("subtask_type", None)
         else:
+            name = task if isinstance(task, str) else task.name
+            options = {**(options or {}), **more_options}
+            check_call_options(options, name)
             super().__init__(
-                task=task if isinstance(task, str) else task.name,
+                task=name,
                 args=tuple(args or ()),
                 kwargs=dict(kwargs or {}),
-                options={**(options or {}), **more_options},
+                options=options,
                 subtask_type=subtask_type,
                 immutable=immutable,
             )
@@ -76,6 +83,7 @@ class Signature(dict[str, Any]):
 
     def clone(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Signature:
         """Return a copy with arguments put before, keyword arguments and options over, its own."""
+        check_call_options(options, self.task)
         merged_args, merged_kwargs, merged_options = self._merge(args, kwargs, options)
         copy = Signature(self, app=self._app)
         copy.update(args=merged_args, kwargs=merged_kwargs, options=merged_options)
@@ -121,6 +129,7 @@ class Signature(dict[str, Any]):
 
     def set(self, immutable: bool | None = None, **options: Any) -> Signature:
         """Change options, and return the signature itself."""
+        check_call_options(options, self.task)
         if immutable is not None:
             self["immutable"] = immutable
         self.options.update(options)

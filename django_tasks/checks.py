@@ -36,6 +36,7 @@ from django_tasks.conf import (
     parse_url,
     suggestion,
 )
+from django_tasks.decorators import check_annotations
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.routing import Router, declared_queues, parse_rate_limit
 from django_tasks.serialization import content_types
@@ -47,6 +48,7 @@ _PROOFS: dict[str, Callable[[Any], object]] = {
     "RESULT_ACCEPT_CONTENT": lambda names: content_types(names or ()),
     "RESULT_SERIALIZER": lambda name: content_types([name]),
     "TASK_SERIALIZER": lambda name: content_types([name]),
+    "TASK_ANNOTATIONS": check_annotations,
     "TASK_COMPRESSION": lambda name: name and compress(b"", name),
     "TASK_DEFAULT_RATE_LIMIT": parse_rate_limit,
     "TASK_QUEUES": declared_queues,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
+from django_tasks.call_options import misspelt
 from django_tasks.current import find_current_app
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.registry import gen_task_name, tasks
@@ -55,7 +55,7 @@ def make_task(app: App | None, function: Any, options: dict[str, Any]) -> Any:
         raise TypeError(f"A task is made of a function, not of {function!r}; its name is given as name={function!r}.")
     own = dict(options)  # a decorator may be kept and used for many functions
     base = own.pop("base", None) or (app.Task if app is not None else Task)
-    _check_options(base, own)
+    _check_options("A task", base, own)
     current = app or find_current_app()
     name = own.pop("name", None) or gen_task_name(
         function.__module__, function.__name__, current.main if current is not None else None
@@ -88,6 +88,7 @@ def annotate(app: App, task: Any) -> None:
         **app.router.route_attributes(task.name),
         **resolve_annotations(app.conf.task_annotations, task.name, task),
     }
+    _check_options(f"TASK_ANNOTATIONS or TASK_ROUTES: the task {task.name}", type(task), attributes)
     if task.rate_limit is None and app.conf.task_default_rate_limit:
         attributes.setdefault("rate_limit", app.conf.task_default_rate_limit)
     for key, value in attributes.items():
@@ -95,9 +96,18 @@ def annotate(app: App, task: Any) -> None:
         setattr(task, key, value.__get__(task) if inspect.isfunction(value) else value)
 
 
-def _check_options(base: type, options: dict[str, Any]) -> None:
+def check_annotations(annotations: Any) -> None:
+    """Make sure that no dict in ``TASK_ANNOTATIONS`` has an attribute that looks misspelt.
+
+    Raises:
+        ImproperlyConfigured: one has.
+    """
+    for entry in annotations if isinstance(annotations, (list, tuple)) else [annotations]:
+        for name, attributes in entry.items() if isinstance(entry, Mapping) else ():
+            _check_options(f"TASK_ANNOTATIONS: what it says about {name!r}", Task, attributes)
+
+
+def _check_options(where: str, base: type, options: Mapping[str, Any]) -> None:
     """Refuse what is most likely a typing error; other names are attributes for the task's own use, as in Celery."""
-    for option in options:
-        close = difflib.get_close_matches(option, _OPTIONS, n=1, cutoff=0.85)
-        if option not in _OPTIONS and not hasattr(base, option) and close:
-            raise ImproperlyConfigured(f"A task has no option {option!r}. Did you mean {close[0]!r}?")
+    if wrong := misspelt((option for option in options if not hasattr(base, option)), _OPTIONS):
+        raise ImproperlyConfigured(f"{where} has no option {wrong}")

@@ -65,6 +65,8 @@ def build_message(
         serializer=options.get("serializer") or conf.task_serializer,
         compression=options.get("compression") or conf.task_compression,
     )
+    if stamped := options.get("stamped_headers"):
+        message.stamps = {name: options[name] for name in stamped if name in options}
     for key in _CARRIED:
         if options.get(key) is not None:
             setattr(message, key, options[key])

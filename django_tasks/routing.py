@@ -15,14 +15,9 @@ from typing import Any
 
 from django.utils.module_loading import import_string
 
+from django_tasks.call_options import CALL_OPTIONS, misspelt
 from django_tasks.exceptions import ImproperlyConfigured
 
-#: What a call may carry. Other keys of a route (``rate_limit``, ``acks_late``, ...) are attributes for the task.
-CALL_OPTIONS = frozenset({
-    "queue", "exchange", "exchange_type", "routing_key", "priority", "countdown", "expires", "serializer", "headers",
-    "compression", "time_limit", "soft_time_limit", "ignore_result", "delivery_mode", "mandatory", "immediate", "retry",
-    "retry_policy", "on_commit", "using",
-})  # fmt: skip
 RATE_UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -227,8 +222,10 @@ def _route(entry: Any) -> Callable[..., dict[str, Any] | None]:
 
 
 def _options(value: Any) -> dict[str, Any]:
-    """Return a route as options: it may be the name of a queue."""
+    """Return a route as options: it may be the name of a queue. What is no option is an attribute for the task."""
     if isinstance(value, Mapping):
+        if wrong := misspelt(value, CALL_OPTIONS - {"throw"}):  # "throws" is an attribute
+            raise ImproperlyConfigured(f"TASK_ROUTES: the route {dict(value)!r} has no option {wrong}")
         return dict(value)
     if isinstance(value, str) or hasattr(value, "name"):
         return {"queue": value}

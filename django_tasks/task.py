@@ -12,6 +12,7 @@ from asgiref.sync import sync_to_async
 from django_tasks import context, producer, publishing, states
 from django_tasks.async_result import AsyncResult, result_of
 from django_tasks.backends.base import utc_now
+from django_tasks.call_options import check_call_options
 from django_tasks.calls import argument_check
 from django_tasks.canvas import Signature
 from django_tasks.context import Context, request_of
@@ -165,17 +166,19 @@ class Task(Hooks, Generic[P, R]):
                 transaction to wait for).
 
         Raises:
-            TypeError: the function does not take these arguments.
+            TypeError: the function does not take these arguments, or there is no such option.
             OperationalError: the broker is away.
         """
         app = self.app
+        if options:
+            check_call_options(options, self.name)
         if app.conf.task_always_eager:
             self._check_arguments(args, kwargs)
             eager: AsyncResult[R] = app.run_eagerly(self, args, kwargs, options, sent=True)
             return eager
         message = self._message(app, args, kwargs, options)
         publishing.publish(app, [message], options)
-        return result_of(message, app, self._app)
+        return result_of(message, app, self._app, options)
 
     async def aapply_async(
         self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
@@ -194,6 +197,7 @@ class Task(Hooks, Generic[P, R]):
             Their results, in the order of the calls.
         """
         app = self.app
+        check_call_options(options, self.name)
         prepared = [self._call(call, options) for call in calls]
         if app.conf.task_always_eager:
             return [self.apply_async(args, kwargs, **each) for args, kwargs, each in prepared]
@@ -201,7 +205,9 @@ class Task(Hooks, Generic[P, R]):
         ways = [{key: each.get(key) for key in publishing.PUBLISH_OPTIONS} for _, _, each in prepared]
         for way, group in itertools.groupby(zip(ways, messages, strict=True), key=lambda pair: pair[0]):
             publishing.publish(app, [message for _, message in group], way)
-        return [result_of(message, app, self._app) for message in messages]
+        return [
+            result_of(message, app, self._app, each) for message, (_, _, each) in zip(messages, prepared, strict=True)
+        ]
 
     def _call(self, call: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
         if isinstance(call, Signature):
@@ -251,6 +257,7 @@ class Task(Hooks, Generic[P, R]):
             options: of ``apply_async``, and ``throw``: raise what the task raises; by default
                 ``TASK_EAGER_PROPAGATES``.
         """
+        check_call_options(options, self.name)
         result: EagerResult[R] = self.app.run_eagerly(self, args, kwargs, options)
         return result
 
@@ -304,9 +311,11 @@ class Task(Hooks, Generic[P, R]):
         Raises:
             Retry: to end the run.
             MaxRetriesExceededError: no retry is left and ``exc`` is not given.
+            TypeError: there is no such option.
             Exception: ``exc``, when no retry is left, or when the task was called as a function.
         """
         request = self.request
+        check_call_options(options, self.name)
         if request.called_directly:
             # There is no message to send again (Celery does the same).
             raise exc if exc is not None else Retry("Task can be retried only when a worker runs it", exc)

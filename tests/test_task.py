@@ -148,7 +148,7 @@ def test_other_options_are_attributes_for_own_use() -> None:
 
 @pytest.mark.parametrize(("wrong", "right"), [("max_retrys", "max_retries"), ("ignore_results", "ignore_result")])
 def test_a_misspelt_option(wrong: str, right: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match=f"no option '{wrong}'. Did you mean '{right}'"):
+    with pytest.raises(ImproperlyConfigured, match=rf"no option '{wrong}'\. Did you mean {right}\?"):
         shared_task(**{wrong: 1})(lambda: None)
 
 

@@ -36,7 +36,7 @@ ALLOWED = {
 LAYERS = (
     {"exceptions", "states", "conf", "serialization"}
     | {"_celery_settings", "_settings_table", "compression", "typed_json", "version"}
-    | {"calls", "context", "current", "errors", "health", "signals", "standalone", "utils"},
+    | {"call_options", "calls", "context", "current", "errors", "health", "signals", "standalone", "utils"},
     {"message", "schedules", "registry"} | {"databases", "hooks", "outcome", "protocol", "wire", "routing"},
     {"brokers", "backends"} | {"models"},
     {"task", "canvas", "result"}
