@@ -17,6 +17,7 @@ from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.standalone import made_here, migrate
 from django_tasks.worker.arguments import add_arguments
 from django_tasks.worker.run import restart_on_change, run_worker
+from django_tasks.worker.stop import StopSignals
 
 
 def find_app(name: str) -> App:
@@ -86,7 +87,13 @@ def _apps_in(module: ModuleType) -> dict[str, App]:
 
 
 def main(argv: list[str]) -> int:
-    """Parse the command line and run the command."""
+    """Parse the command line and run the command; return the exit code."""
+    with StopSignals(ends_process=True):
+        return _main(argv)
+    return 0
+
+
+def _main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m django_tasks")
     parser.add_argument("-A", "--app", metavar="MODULE", help="where the app is: module or module:attribute")
     commands = parser.add_subparsers(dest="command", required=True)

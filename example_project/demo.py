@@ -1,24 +1,32 @@
 """The demo: ``python -m example_project.demo``.
 
 Starts a worker and a web server, imports a sample of real airports, shows what becomes of it, and serves the site until
-Ctrl-C. With ``--once`` it stops after the sample (exit code 0 if all went well) and needs no web server.
+Ctrl-C. With ``--once`` it stops after the sample and needs no web server.
+
+Exit code 0 if all went well, 1 if something failed, 130 after a Ctrl-C before the sample was through.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
-import django
-from django.conf import settings
-
-from example_project.processes import DemoFailed, Program, free_port, shown, start, wait_for_port
+from example_project.processes import (
+    DemoFailed,
+    Interrupted,
+    Program,
+    catch_ctrl_c,
+    free_port,
+    pause,
+    shown,
+    start,
+    wait_for_port,
+)
 
 #: Seconds that the sample may take.
 TIMEOUT = 60
@@ -27,15 +35,14 @@ TIMEOUT = 60
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; return the exit code."""
     options = parse(arguments)
-    # A terminal that closes, or a kill, stops the demo as cleanly as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    catch_ctrl_c()
     try:
         with ExitStack() as stack:
             run(options, stack)
     except DemoFailed as failure:
         print(f"\nThe demo failed: {failure}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except Interrupted:
         print("\nInterrupted; everything is stopped.")
         return 130
     return 0
@@ -52,17 +59,19 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def run(options: argparse.Namespace, stack: ExitStack) -> None:
     """Go through the demo's steps; ``stack`` stops what they start."""
     port = free_port(options.port)
-    set_up_django(port)
+    settings = set_up_django(port)
     # Only now: it needs Django to be set up.
     from example_project import walkthrough
 
     walkthrough.prepare()
-    worker = launch(stack, "worker", ["runworker", "-c", "2", "-l", "INFO", "-Q", "celery,mail"])
+    pause(0)
+    logs = Path(settings.VAR_DIR)
+    worker = launch(stack, "worker", logs, ["runworker", "-c", "2", "-l", "INFO", "-Q", "celery,mail"])
     programs = [worker]
     if not options.once:
-        programs.append(launch(stack, "web server", ["runserver", "--noreload", f"127.0.0.1:{port}"]))
+        programs.append(launch(stack, "web server", logs, ["runserver", "--noreload", f"127.0.0.1:{port}"]))
         wait_for_port(port, programs[-1], seconds=20)
-    introduce(programs, None if options.once else settings.SITE_URL)
+    introduce(programs, settings, None if options.once else settings.SITE_URL)
     csv_import = walkthrough.follow(walkthrough.send_sample(), worker, TIMEOUT)
     walkthrough.print_result(csv_import)
     if options.once:
@@ -72,23 +81,28 @@ def run(options: argparse.Namespace, stack: ExitStack) -> None:
         serve(programs)
 
 
-def set_up_django(port: int) -> None:
-    """Load the example's settings, here and (through the environment) in the programs started later."""
+def set_up_django(port: int) -> Any:
+    """Load the example's settings, here and (through the environment) in the programs started later; return them."""
+    # Loading Django takes a while. Here, Ctrl-C does not end it with a traceback.
+    import django
+    from django.conf import settings
+
     os.environ["DJANGO_SETTINGS_MODULE"] = "example_project.settings"
     os.environ["EXAMPLE_SITE_URL"] = f"http://127.0.0.1:{port}"
     os.environ["EXAMPLE_FLAKY_MAIL"] = "1"
     django.setup()
     os.environ["EXAMPLE_VAR"] = str(settings.VAR_DIR)
+    return settings
 
 
-def launch(stack: ExitStack, name: str, arguments: list[str]) -> Program:
+def launch(stack: ExitStack, name: str, logs: Path, arguments: list[str]) -> Program:
     """Start a program that ``stack`` will stop."""
-    program = start(name, arguments, Path(settings.VAR_DIR) / f"{name.replace(' ', '-')}.log")
+    program = start(name, arguments, logs / f"{name.replace(' ', '-')}.log")
     stack.callback(program.stop)
     return program
 
 
-def introduce(programs: list[Program], address: str | None) -> None:
+def introduce(programs: list[Program], settings: Any, address: str | None) -> None:
     """Print what runs and where to look."""
     if address:
         print(f"Open this page:      {address}/")
@@ -108,8 +122,8 @@ def serve(programs: list[Program]) -> None:
         while True:
             for program in programs:
                 program.check()
-            time.sleep(0.5)
-    except KeyboardInterrupt:
+            pause(0.5)
+    except Interrupted:
         print("\nStopping.", flush=True)
 
 

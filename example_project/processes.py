@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +20,32 @@ TAIL_LINES = 15
 
 class DemoFailed(Exception):
     """The demo cannot go on; the message says why, for the person who started it."""
+
+
+class Interrupted(Exception):
+    """Somebody wants the demo to stop."""
+
+
+_interruptions: list[int] = []
+
+
+def catch_ctrl_c() -> None:
+    """Let ``pause`` tell of Ctrl-C, a kill or a closed terminal, instead of being interrupted anywhere by them.
+
+    An exception in the middle of the start of a program would leave that program running, and some places swallow it.
+    """
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        # SIGINT may be ignored at first: shells have what they start in the background do so.
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda number, frame: _interruptions.append(number))
+
+
+def pause(seconds: float) -> None:
+    """Wait; raise ``Interrupted`` if the demo is to stop."""
+    if not _interruptions:
+        time.sleep(seconds)
+    if _interruptions:
+        raise Interrupted
 
 
 @dataclass
@@ -41,13 +68,16 @@ class Program:
         return "\n".join([f"The end of its log, {shown(self.log)}:", *(f"    {line}" for line in lines)])
 
     def stop(self) -> None:
-        """Ask it to stop, wait until it has, and kill it if it does not."""
+        """Ask it to stop, once more at each further Ctrl-C, wait until it has, and kill it if it does not."""
         self.process.terminate()
-        try:
-            self.process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        heard, deadline = len(_interruptions), time.monotonic() + STOP_TIMEOUT
+        while self.process.poll() is None:
+            time.sleep(0.05)
+            if time.monotonic() > deadline:
+                self.process.kill()
+            elif len(_interruptions) > heard:
+                heard = len(_interruptions)
+                self.process.terminate()
 
 
 def start(name: str, arguments: list[str], log: Path) -> Program:
@@ -85,14 +115,19 @@ def free_port(wanted: int) -> int:
 
 
 def wait_for_port(port: int, program: Program, seconds: float) -> None:
-    """Return once the program answers on a port of 127.0.0.1; raise ``DemoFailed`` if it does not in time."""
+    """Return once the program answers on a port of 127.0.0.1.
+
+    Raises:
+        DemoFailed: it does not in time.
+        Interrupted: the demo is to stop.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         program.check()
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
-        time.sleep(0.05)
+        pause(0.05)
     raise DemoFailed(f"The {program.name} did not answer within {seconds:.0f} s.\n{program.end_of_log()}")
 
 

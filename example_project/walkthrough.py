@@ -14,7 +14,7 @@ from django.urls import reverse
 from example_project.imports.mail import find_report
 from example_project.imports.models import CsvImport
 from example_project.imports.status import Status, status_of
-from example_project.processes import DemoFailed, Program, shown
+from example_project.processes import DemoFailed, Program, pause, shown
 
 SAMPLE = "airports.csv"
 USER = PASSWORD = "demo"
@@ -42,6 +42,7 @@ def follow(csv_import: CsvImport, worker: Program, seconds: float) -> CsvImport:
 
     Raises:
         DemoFailed: the import or its e-mail failed, the worker stopped, or ``seconds`` passed.
+        Interrupted: the demo is to stop.
     """
     deadline = time.monotonic() + seconds
     printer = Printer()
@@ -54,7 +55,7 @@ def follow(csv_import: CsvImport, worker: Program, seconds: float) -> CsvImport:
         worker.check()
         if time.monotonic() > deadline:
             raise DemoFailed(f"Not finished after {seconds:.0f} s. {worker.end_of_log()}")
-        time.sleep(0.1)
+        pause(0.1)
     if csv_import.mailed_at is None:
         raise DemoFailed(f"{status.mail_text or status.text}\n{worker.end_of_log()}")
     return csv_import

@@ -110,6 +110,7 @@ class WorkerProcess:
     def finish(self) -> None:
         """Ask the worker to stop if it still runs, and check that it ended well unless the test killed it."""
         print(f"--- log of worker {self.pid}\n{self.log}")
+        processes = [] if self.process.poll() is not None else self.children()
         try:
             if self.process.poll() is None:
                 self.process.terminate()
@@ -119,4 +120,7 @@ class WorkerProcess:
             # Whatever the test did to it, nothing of this worker may outlive the test.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
+            for process in processes:  # with --reload they are in a group of their own
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
             self.process.wait()

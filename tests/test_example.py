@@ -181,7 +181,10 @@ def test_the_demo_imports_the_sample_and_mails_the_report(environment: dict[str,
 
 @pytest.fixture
 def demo(environment: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The demo, running until the test ends; its output is in ``demo.log``."""
+    """The demo, running until the test ends; its output is in ``demo.log``.
+
+    It is started as a shell starts what is to run in the background, with Ctrl-C ignored.
+    """
     with (tmp_path / "demo.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "example_project.demo", "--port", "0"],
@@ -189,6 +192,7 @@ def demo(environment: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Pop
             cwd=ROOT,
             stdout=log,
             stderr=subprocess.STDOUT,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
         )
     try:
         yield process
@@ -210,6 +214,41 @@ def test_the_demo_serves_until_ctrl_c(demo: subprocess.Popen[bytes], tmp_path: P
     assert demo.wait(60) == 0, output()
     with pytest.raises(OSError, match="refused"):
         urlopen(page[1])
+
+
+def test_ctrl_c_before_the_demo_serves(demo: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    def output() -> str:
+        return (tmp_path / "demo.log").read_text(encoding="utf-8")
+
+    wait_for(lambda: "A worker imports" in output() or demo.poll() is not None, 60, output)
+    demo.send_signal(signal.SIGINT)
+    assert demo.wait(60) == 130, output()
+    assert "Interrupted; everything is stopped." in output()
+    assert "Traceback" not in output()
+    for name in ("worker", "web-server"):
+        assert "Traceback" not in (tmp_path / "var" / f"{name}.log").read_text()
+
+
+INTERRUPTED_START = """
+import os, signal, sys
+from pathlib import Path
+from example_project import processes
+
+processes.catch_ctrl_c()
+sys.addaudithook(lambda event, _: os.kill(os.getpid(), signal.SIGINT) if event == "subprocess.Popen" else None)
+program = processes.start("web server", ["shell", "-c", "import time; time.sleep(60)"], Path(sys.argv[1]))
+try:
+    processes.pause(60)
+except processes.Interrupted:
+    program.stop()
+    print("stopped", program.process.returncode)
+"""
+
+
+def test_ctrl_c_while_a_program_is_started_leaves_none_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", INTERRUPTED_START, str(tmp_path / "log")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout == f"stopped {-signal.SIGTERM}\n", done.stderr
 
 
 def test_a_program_that_stops_by_itself_is_reported_with_its_log(tmp_path: Path) -> None:

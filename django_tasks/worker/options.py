@@ -33,6 +33,7 @@ class WorkerOptions:
         shutdown_timeout: seconds that running tasks have after SIGTERM.
         burst: stop when the queues are empty.
         healthcheck_file: where the probe looks.
+        pidfile: where the process id is written.
     """
 
     hostname: str
@@ -45,6 +46,7 @@ class WorkerOptions:
     shutdown_timeout: float = 25.0
     burst: bool = False
     healthcheck_file: str | None = None
+    pidfile: str | None = None
 
     @property
     def forks(self) -> bool:
@@ -94,6 +96,7 @@ def worker_options(app: App, given: dict[str, Any]) -> WorkerOptions:
         shutdown_timeout=conf.worker_shutdown_timeout,
         burst=bool(given.get("burst")),
         healthcheck_file=given.get("healthcheck_file"),
+        pidfile=given.get("pidfile"),
     )
 
 

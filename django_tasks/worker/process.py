@@ -239,8 +239,9 @@ def become_child(name: str, stop: Any) -> None:
     """Make a forked process its own: name, signals, chance, connections."""
     multiprocessing.current_process().name = name
     signal.signal(signal.SIGTERM, stop)
-    # Ctrl-C goes to the whole group of processes; only the supervisor decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C and the end of a terminal go to the whole group of processes; only the supervisor decides what they mean.
+    for signum in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     random.seed()
     close_connections()

@@ -16,6 +16,7 @@ from django_tasks.worker.limits import RateLimiter
 from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.process import WorkerProcess, become_child, close_connections, flush_output, take_seat
 from django_tasks.worker.shared import Page, Seat
+from django_tasks.worker.stop import SIGNALS
 
 if TYPE_CHECKING:
     from django_tasks.app import App
@@ -193,7 +194,7 @@ def _fork(work: Callable[[], int], name: str, stop: Callable[..., Any]) -> int:
     """Run ``work`` in a child; ``stop`` is its SIGTERM handler."""
     close_connections()  # a receiver of a signal may have opened some here
     # A signal that comes before the child has handlers of its own would be lost on it.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         pid = os.fork()
     except OSError:

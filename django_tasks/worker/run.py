@@ -6,9 +6,7 @@ import contextlib
 import logging
 import os
 import platform
-import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +21,8 @@ from django_tasks.worker import logs
 from django_tasks.worker.banner import Facts, banner
 from django_tasks.worker.options import WorkerOptions, worker_options
 from django_tasks.worker.redirect import redirected_output
-from django_tasks.worker.single import run_single
+from django_tasks.worker.single import SingleWorker
+from django_tasks.worker.stop import StopSignals
 from django_tasks.worker.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ logger = logging.getLogger("django_tasks.worker")
 
 
 def run_worker(app: App, given: dict[str, Any]) -> int:
-    """Run a worker until it is told to stop; return its exit code.
+    """Run a worker until it is told to stop; return its exit code, which is 0 also if that comes while it starts.
 
     Args:
         given: command-line options by name; None for what was not given.
@@ -41,19 +40,27 @@ def run_worker(app: App, given: dict[str, Any]) -> int:
     Raises:
         ImproperlyConfigured: an option, a setting or the database is not fit for a worker.
     """
+    with StopSignals() as stop:
+        return _run(app, given, stop)
+    return 0
+
+
+def _run(app: App, given: dict[str, Any], stop: StopSignals) -> int:
     options = worker_options(app, given)
     if signals.celeryd_init.receivers:
         signals.celeryd_init.send(sender=options.hostname, instance=options, conf=app.conf, options=given)
     level = given.get("loglevel") or "WARNING"
     ours = logs.setup_logging(level, given.get("logfile"), bool(given.get("json")), None, app.conf)
     check_broker(app)
-    with _pidfile(given.get("pidfile")):
+    with _pidfile(options.pidfile):
         print(banner(_facts(app, options)), flush=True)
         if signals.worker_init.receivers:
             signals.worker_init.send(sender=options)
+        stop.hold()
         # A project that sets up its own logging has its own way with what is printed (as in Celery).
         with redirected_output(app.conf) if ours else contextlib.nullcontext():
-            return Supervisor(app, options).run() if options.forks else run_single(app, options)
+            worker = Supervisor(app, options, stop.received) if options.forks else SingleWorker(app, options, stop)
+            return worker.run()
 
 
 def check_broker(app: App) -> None:
@@ -114,22 +121,23 @@ def _living(file: Path) -> int | None:
 def restart_on_change() -> int:
     """Run this very command without ``--reload`` in a child, and again whenever a module changes (``--reload``).
 
-    The modules that are looked at are those that this process has imported.
+    The modules that are looked at are those that this process has imported. The child is out of the terminal's reach,
+    so that Ctrl-C reaches it once and through us; a second one would tell it to hurry.
     """
     command = get_child_arguments()
-    child = subprocess.Popen([each for each in command if not _means_reload(each)])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
-        for _ in StatReloader().tick():
-            if (code := child.poll()) is not None:
-                return code
-    except SystemExit as stop:
-        child.terminate()
-        child.wait()
-        if stop.code == 3:  # what Django's reloader exits with when a file has changed
+    with StopSignals() as stop:
+        stop.hold()
+        child = subprocess.Popen([each for each in command if not _means_reload(each)], start_new_session=True)
+        stop.listen(lambda signum: child.terminate())
+        try:
+            for _ in StatReloader().tick():
+                if (code := child.poll()) is not None:
+                    return 0 if stop.received else code
+        except SystemExit:  # what Django's reloader raises when a file has changed
+            child.terminate()
+            child.wait()
+        if not stop.received:
             os.execv(command[0], command)
-    except KeyboardInterrupt:
-        child.wait()
     return 0
 
 

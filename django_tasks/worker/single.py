@@ -7,7 +7,8 @@ import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from django_tasks import signals
 from django_tasks.exceptions import OperationalError
@@ -18,6 +19,7 @@ from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.process import WorkerProcess, flush_output, take_seat
 from django_tasks.worker.processes import say_stopping
 from django_tasks.worker.shared import Page
+from django_tasks.worker.stop import StopSignals
 
 if TYPE_CHECKING:
     from django_tasks.app import App
@@ -31,11 +33,13 @@ class SingleWorker:
     Args:
         app: the app.
         options: what the worker was told.
+        signals_to_stop: what comes of signals that tell it to stop.
     """
 
-    def __init__(self, app: App, options: WorkerOptions) -> None:
+    def __init__(self, app: App, options: WorkerOptions, signals_to_stop: StopSignals) -> None:
         self.app = app
         self.options = options
+        self.signals_to_stop = signals_to_stop
         self.page = page = Page(options.slots, options.healthcheck_file)
         page.supervisor_pid = page.janitor_pid = os.getpid()
         for seat in page.seats:
@@ -50,11 +54,10 @@ class SingleWorker:
         self._wakeup = os.pipe()
 
     def run(self) -> int:
-        """Run until SIGTERM, SIGINT or the end of a burst; return the exit code."""
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, self.stop)
+        """Run until told to stop, or until a burst is over; return the exit code."""
         for fd in self._wakeup:
             os.set_blocking(fd, False)
+        self.signals_to_stop.listen(self.stop)
         self.janitor.safe_poll(time.monotonic())
         thread = threading.Thread(target=self.janitor.loop, args=(self._wakeup[0], self._is_over), name="janitor",
                                   daemon=True)  # fmt: skip
@@ -71,7 +74,7 @@ class SingleWorker:
             self.janitor.leave()
             self._say_stopped()
 
-    def stop(self, signum: int = signal.SIGTERM, frame: Any = None) -> None:
+    def stop(self, signum: int = signal.SIGTERM) -> None:
         """Stop in good order; when called again, at once (a signal handler)."""
         again = self.process.stop_asked
         self._stopped_by = self._stopped_by or signal.Signals(signum).name
@@ -104,6 +107,8 @@ class SingleWorker:
         except OperationalError as exc:
             logger.error("The broker is away, so that it goes back when its lease has run out: %s", exc)
         finally:
+            if self.options.pidfile is not None:
+                Path(self.options.pidfile).unlink(missing_ok=True)
             flush_output()
             os._exit(0)
 
@@ -114,9 +119,6 @@ class SingleWorker:
 
     def _say_stopped(self) -> None:
         self.page.remove()
+        if signals.worker_shutdown.receivers:
+            signals.worker_shutdown.send(sender=self.process)
         logger.info("%s stopped.", self.options.hostname)
-
-
-def run_single(app: App, options: WorkerOptions) -> int:
-    """Run a worker in this process until SIGTERM, SIGINT or the end of a burst; return the exit code."""
-    return SingleWorker(app, options).run()

@@ -33,9 +33,10 @@ class Supervisor:
     Args:
         app: the app.
         options: what the worker was told.
+        signals_received: where signals that tell it to stop are noted.
     """
 
-    def __init__(self, app: App, options: WorkerOptions) -> None:
+    def __init__(self, app: App, options: WorkerOptions, signals_received: list[int]) -> None:
         self.app = app
         self.options = options
         # Twice the seats: a dead process keeps its own until the janitor has seen to what it held.
@@ -43,13 +44,13 @@ class Supervisor:
         self.page.supervisor_pid = os.getpid()
         self.page.wanted = options.processes
         self.processes = Processes(app, options, self.page)
-        self.signals_received: list[int] = []
+        self.signals_received = signals_received
         self.deadline = 0.0
         self.ready = False
 
     def run(self) -> int:
         """Run until told to stop, or until a burst is over; return the exit code."""
-        wakeup = self._catch_signals()
+        wakeup = _wake_on_signals()
         _prepare_to_fork()
         try:
             while self.poll(time.monotonic()):
@@ -58,16 +59,6 @@ class Supervisor:
         finally:
             self._end()
         return 0
-
-    def _catch_signals(self) -> int:
-        reading, writing = os.pipe()
-        os.set_blocking(reading, False)
-        os.set_blocking(writing, False)
-        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, lambda number, frame: self.signals_received.append(number))
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        return reading
 
     def poll(self, now: float) -> bool:
         """Look at every process once; return whether there is anything left to supervise."""
@@ -139,6 +130,16 @@ class Supervisor:
         if signals.worker_shutdown.receivers:
             signals.worker_shutdown.send(sender=self)
         logger.info("%s stopped.", self.options.hostname)
+
+
+def _wake_on_signals() -> int:
+    """Return a file descriptor that can be read when a signal has come, a child's death included."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    return reading
 
 
 def _prepare_to_fork() -> None:

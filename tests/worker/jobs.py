@@ -5,6 +5,7 @@ They write what they do into a file, so that the tests know of runs that have no
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -131,6 +132,30 @@ def chat(word: str) -> None:
     print(word, "to stdout")
     print(word, "to stderr", file=sys.stderr)
     print(word, "without an end", end="")
+
+
+def be_told_to_stop(moment: str) -> None:
+    """Send this process the signals that a test wants it to get at a moment of its life."""
+    for signum in getattr(settings, "TOLD_TO_STOP", {}).get(moment, ()):
+        try:
+            os.kill(os.getpid(), signum)
+        except BaseException:
+            # What somebody's careless `except:` does.
+            if not getattr(settings, "SWALLOW", False):
+                raise
+
+
+@signals.celeryd_init.connect
+@signals.worker_init.connect
+@signals.worker_ready.connect
+@signals.worker_shutdown.connect
+def live(signal: Any, **_: Any) -> None:
+    """Come to a moment of a worker's life."""
+    moments = ("celeryd_init", "worker_init", "worker_ready", "worker_shutdown")
+    be_told_to_stop(next(name for name in moments if getattr(signals, name) is signal))
+
+
+atexit.register(be_told_to_stop, "exit")
 
 
 @signals.worker_init.connect
