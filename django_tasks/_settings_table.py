@@ -311,6 +311,11 @@ SETTINGS: tuple[Setting, ...] = (
         "Whether a call made inside a transaction is sent when it commits, and dropped when it rolls back.",
     ),
     Setting(
+        "TASK_OUTBOX", False, FLAG,
+        "Whether a call made inside a transaction is written to the database with it, so that it is sent whatever "
+        "happens to the process or the broker after the commit. For brokers that are not in that database.",
+    ),
+    Setting(
         "TASK_MAX_DELIVERIES", 3, COUNT,
         "How many workers a message may kill, running alone, before one more death makes it a dead letter.",
     ),

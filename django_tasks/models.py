@@ -17,16 +17,17 @@ class QueuedMessage(models.Model):
 
     A row is READY (or ALONE: ready, but to be reserved by itself because a worker died holding it), DELAYED until
     ``due_at``, RESERVED by ``worker`` under ``lease``, or DEAD with a ``reason``. When its task has ended it is
-    deleted.
+    deleted. OUTBOX is for a broker elsewhere (``outbox.py``).
     """
 
-    READY, ALONE, DELAYED, RESERVED, DEAD = range(5)
+    READY, ALONE, DELAYED, RESERVED, DEAD, OUTBOX = range(6)
     STATUSES = [
         (READY, "waiting"),
         (ALONE, "waiting, to run alone"),
         (DELAYED, "delayed"),
         (RESERVED, "reserved"),
         (DEAD, "dead letter"),
+        (OUTBOX, "to be published"),
     ]
 
     id = models.BigAutoField(primary_key=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from django_tasks.message import Message
 
 if TYPE_CHECKING:
     from django_tasks.app import App
+    from django_tasks.outbox import Outbox
+
+logger = logging.getLogger("django_tasks.publishing")
 
 #: ``apply_async`` options that say how to send rather than what; ``delay_many`` sends together what has the same.
 PUBLISH_OPTIONS = ("on_commit", "using", "retry", "retry_policy")
@@ -36,13 +40,17 @@ def publish(app: App, messages: Sequence[Message], options: Mapping[str, Any]) -
     if on_commit is None:
         on_commit = app.conf.task_enqueue_on_commit
     using = options.get("using") or DEFAULT_DB_ALIAS
-    send = Publication(app, list(messages), dict(options))
+    publication = Publication(app, list(messages), dict(options))
     # A broker in the same database writes its row in the transaction itself: it appears with the commit or not at all.
     if on_commit and app.broker.transaction_alias != using and app.uses_database and in_user_transaction(using):
-        transaction.on_commit(send, using=using)
+        if app.conf.task_outbox:
+            from django_tasks.outbox import Outbox  # its models cannot be imported before the apps are loaded
+
+            publication.write(Outbox(using))
+        transaction.on_commit(publication, using=using)
         unsent_ids(Database(using)).update(message.id for message in messages)
     else:
-        send()
+        publication()
 
 
 def unsent(app: App, task_id: str) -> bool:
@@ -66,24 +74,57 @@ class Publication:
     messages: list[Message]
     options: dict[str, Any]
     sent: bool = False
+    outbox: Outbox | None = None
+    token: int = 0
 
     def __call__(self) -> None:
-        if not self.sent:
-            _send(self.app, self.messages, self.options)
-            self.sent = True
+        if self.sent:
+            return
+        if self.outbox is None:
+            _announce(self.messages)
+            send(self.app, self.messages, self.options)
+        else:
+            self._publish_written(self.outbox)
+        self.sent = True
+
+    def write(self, outbox: Outbox) -> None:
+        """Write the messages into the transaction, so that they are sent whatever happens after its commit."""
+        _announce(self.messages)
+        self.token = outbox.write(self.messages, self.app.broker.now(), self.app.broker.max_size)
+        self.outbox = outbox
+
+    def _publish_written(self, outbox: Outbox) -> None:
+        try:
+            send(self.app, self.messages, {**self.options, "retry": False})
+        except OperationalError as exc:
+            logger.warning("%d messages stay in the outbox of database %r until a worker can send them: %s",
+                           len(self.messages), outbox.database.alias, exc)  # fmt: skip
+            return
+        outbox.forget(self.messages, self.token)
 
 
-def _send(app: App, messages: list[Message], options: dict[str, Any]) -> None:
+def _announce(messages: Sequence[Message]) -> None:
     if signals.before_task_publish.receivers:
         for message in messages:
             _before_publish(message)
+
+
+def send(app: App, messages: Sequence[Message], options: Mapping[str, Any]) -> None:
+    """Send messages now, and tell of it.
+
+    Args:
+        options: of ``apply_async``: ``retry``, ``retry_policy``.
+
+    Raises:
+        OperationalError: the broker is away and the retries are used up.
+    """
     _with_retries(app, options, lambda: app.broker.send(messages))
     if signals.after_task_publish.receivers:
         for message in messages:
             signals.after_task_publish.send(sender=message.task, **_publish_facts(message))
 
 
-def _with_retries(app: App, options: dict[str, Any], send: Callable[[], None]) -> None:
+def _with_retries(app: App, options: Mapping[str, Any], send: Callable[[], None]) -> None:
     """Try again as the retry policy says, but give up within ``BROKER_CONNECTION_TIMEOUT`` seconds."""
     retry = options.get("retry")
     policy = {**app.conf.task_publish_retry_policy, **(options.get("retry_policy") or {})}

@@ -41,7 +41,7 @@ LAYERS = (
     {"brokers", "backends"} | {"models"},
     {"task", "canvas", "result"}
     | {"async_result", "control", "decorators", "eager", "eager_result", "executor"}
-    | {"finish", "producer", "publishing", "refusal"},
+    | {"finish", "outbox", "producer", "publishing", "refusal"},
     {"app"},
     {"worker", "beat"} | {"operations"},
     {"admin", "management", "contrib"} | {"__main__", "apps", "checks", "migrations", "testing"},

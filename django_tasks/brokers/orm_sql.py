@@ -1,7 +1,8 @@
 """The statements of the ORM broker. Layout version 1: table ``django_tasks_message`` (``models.QueuedMessage``).
 
 ``status``: 0 ready, 1 ready but to be reserved alone, 2 delayed until ``due_at``, 3 reserved by ``worker`` under
-``lease`` since ``reserved_at``, 4 dead letter. Order within a queue: ``ranking`` (the negated priority), then ``id``.
+``lease`` since ``reserved_at``, 4 dead letter, 5 in the outbox of another broker (``outbox.py``).
+Order within a queue: ``ranking`` (the negated priority), then ``id``.
 A reserve looks at one queue and one status, so that the index (status, queue, ranking, id) gives rows in order.
 """
 

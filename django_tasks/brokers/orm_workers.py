@@ -149,7 +149,7 @@ class WorkerTable:
 
     def sizes(self, queues: Sequence[str] | None, now: float) -> dict[str, Size]:
         """Count messages by queue and status."""
-        rows = QueuedMessage.objects.using(self.database.alias)
+        rows = QueuedMessage.objects.using(self.database.alias).exclude(status=QueuedMessage.OUTBOX)
         if queues is not None:
             rows = rows.filter(queue__in=list(queues))
         sizes: dict[str, Size] = {queue: Size() for queue in queues or ()}

@@ -100,6 +100,7 @@ class Migration(migrations.Migration):
                             (2, "delayed"),
                             (3, "reserved"),
                             (4, "dead letter"),
+                            (5, "to be published"),
                         ],
                         default=0,
                     ),

@@ -11,6 +11,7 @@ from django_tasks import states
 from django_tasks.brokers.base import Size
 from django_tasks.brokers.browse import DEAD, DELAYED, STATES, WAITING, Browser, SeenWorker, StoredMessage, Wanted
 from django_tasks.exceptions import CeleriacError
+from django_tasks.outbox import outboxes
 from django_tasks.task import Task
 
 if TYPE_CHECKING:
@@ -115,6 +116,14 @@ def queues(app: App) -> list[QueueState]:
             nodes.setdefault(name, set()).add(worker.node)
     known = app.broker.browser is not None
     return [QueueState(name, sizes[name], len(nodes.get(name, ())) if known else None) for name in sorted(sizes)]
+
+
+def unpublished(app: App) -> list[tuple[str, int]]:
+    """Return the databases whose outbox is not empty, and how many messages wait there for the broker."""
+    if not (app.conf.task_outbox and app.uses_database):
+        return []
+    sizes = [(outbox.database.alias, outbox.size()) for outbox in outboxes()]
+    return [(alias, size) for alias, size in sizes if size]
 
 
 def workers(app: App) -> list[SeenWorker]:

@@ -1,4 +1,4 @@
-"""The janitor: signs of life, due messages, what the dead left behind, old results; it also looks for orders."""
+"""The janitor: signs of life, due messages, what the dead left behind, old results; also orders and the outbox."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("django_tasks.worker")
 
-#: Seconds between two rounds, two looks at orders, two prunings of old results.
-ROUND, ORDERS, PRUNE = 0.5, 1.0, 30.0
+#: Seconds between two rounds, two looks at orders, two looks at the outbox, two prunings of old results.
+ROUND, ORDERS, RELAY, PRUNE = 0.5, 1.0, 1.0, 30.0
 #: Results removed at a time.
 PRUNE_BATCH = 500
 #: Heartbeats in the time of one lease.
@@ -49,13 +49,17 @@ class Janitor:
     """
 
     def __init__(self, app: App, options: WorkerOptions, page: Page, identity: str) -> None:
+        from django_tasks.worker.relay import Relay  # its models cannot be imported before Django is set up
+
         self.app = app
         self.options = options
         self.page = page
         self.identity = identity
         self.orders = Orders(app, options, page)
-        self._next = dict.fromkeys(("beat", "orders", "prune"), 0.0)
-        self._interval = {"beat": app.broker.lease / BEATS_PER_LEASE, "orders": ORDERS, "prune": PRUNE}
+        self.relay = Relay(app)
+        self._next = dict.fromkeys(("beat", "orders", "relay", "prune"), 0.0)
+        relay = RELAY if app.conf.task_outbox else PRUNE
+        self._interval = {"beat": app.broker.lease / BEATS_PER_LEASE, "orders": ORDERS, "relay": relay, "prune": PRUNE}
         self._trouble = ""
         self._trouble_since = 0.0
         #: Messages of dead workers that it has in its own hands, and the lease it holds them under.
@@ -117,6 +121,8 @@ class Janitor:
         self.rescue(self._outage if now < self._forgive_until else 0.0)
         if self._is_due("orders", now):
             self.orders.obey()
+        if self._is_due("relay", now):
+            self.relay.publish()
         if self._is_due("prune", now) and self.app.backend.prune(PRUNE_BATCH) == PRUNE_BATCH:
             self._next["prune"] = now + 1.0
         self._last_round = now

@@ -53,8 +53,9 @@ def queues(app: App, options: dict[str, Any]) -> Answer:
         for each in found
     ]  # fmt: skip
     lonely = [each.name for each in found if each.workers == 0 and each.size.waiting]
-    note = f"No worker takes from {', '.join(lonely)}: see `manage.py runworker --queues`." if lonely else ""
-    return Answer(data, tabled(QUEUES, rows, "No queues."), note)
+    notes = [f"No worker takes from {', '.join(lonely)}: see `manage.py runworker --queues`."] if lonely else []
+    notes += [f"{size} messages wait in the outbox of database {alias!r}." for alias, size in look.unpublished(app)]
+    return Answer(data, tabled(QUEUES, rows, "No queues."), " ".join(notes))
 
 
 def workers(app: App, options: dict[str, Any]) -> Answer:

@@ -1,0 +1,97 @@
+"""The relay: publishes what the processes that wrote it to an outbox could not."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from django_tasks import publishing, states
+from django_tasks.backends.base import utc_now
+from django_tasks.exceptions import ImproperlyConfigured, OperationalError
+from django_tasks.message import Message, decode_envelope
+from django_tasks.models import QueuedMessage
+from django_tasks.outbox import BATCH, Outbox, outboxes
+from django_tasks.outcome import TaskMeta
+
+if TYPE_CHECKING:
+    from django_tasks.app import App
+
+logger = logging.getLogger("django_tasks.worker")
+
+#: Batches of one round, for the sake of the heartbeat.
+MOST_BATCHES = 10
+
+
+class Relay:
+    """Looks into the outboxes of all databases; the janitor does it.
+
+    Args:
+        app: the app.
+    """
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.outboxes: list[Outbox] = []
+        if app.conf.task_outbox and app.uses_database:
+            self.outboxes = outboxes()
+        elif alias := app.broker.transaction_alias:
+            self.outboxes = [Outbox(alias)]  # there may be messages from before this was the broker
+        self._trouble: dict[str, str] = {}
+
+    def publish(self) -> None:
+        """Publish what is due.
+
+        Raises:
+            OperationalError: the broker is away.
+        """
+        for outbox in list(self.outboxes):
+            for _ in range(MOST_BATCHES):
+                rows = self._claim(outbox)
+                if rows:
+                    self._publish(outbox, rows)
+                if len(rows) < BATCH:
+                    break
+
+    def _claim(self, outbox: Outbox) -> list[QueuedMessage]:
+        alias = outbox.database.alias
+        try:
+            rows = outbox.claim(self.app.broker.now())
+        except ImproperlyConfigured:  # our tables are not there
+            self.outboxes.remove(outbox)
+            return []
+        except OperationalError as exc:
+            if self._trouble.get(alias) != str(exc):
+                logger.error("The outbox cannot be read: %s", exc)
+            self._trouble[alias] = str(exc)
+            return []
+        self._trouble.pop(alias, None)
+        return rows
+
+    def _publish(self, outbox: Outbox, rows: list[QueuedMessage]) -> None:
+        """Publish rows together; if that is refused, each by itself."""
+        try:
+            publishing.send(self.app, [self._message(row) for row in rows], {"retry": False})
+        except OperationalError:
+            raise
+        except Exception as exc:
+            # Whatever is wrong with one message, the others have to go.
+            if len(rows) > 1:
+                for row in rows:
+                    self._publish(outbox, [row])
+            else:
+                self._give_up(outbox, rows[0], exc)
+            return
+        logger.info("Published %d messages from the outbox of database %r", len(rows), outbox.database.alias)
+        outbox.remove(rows)
+
+    def _message(self, row: QueuedMessage) -> Message:
+        message = decode_envelope(row.payload, self.app.broker.accept)
+        message.queue = row.queue
+        return message
+
+    def _give_up(self, outbox: Outbox, row: QueuedMessage, exc: Exception) -> None:
+        logger.error("Task %s[%s] cannot be published: %r. It stays in table %s of database %r as a dead letter.",
+                     row.task, row.task_id, exc, row._meta.db_table, outbox.database.alias)  # fmt: skip
+        backend, now = self.app.backend, utc_now(self.app.broker.now())
+        backend.store([TaskMeta(row.task_id, states.FAILURE, backend.encode(exc, states.FAILURE), date_done=now)])
+        outbox.bury(row, f"It could not be published: {exc!r}")
