@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -38,6 +39,15 @@ PRUNE_BATCH = 500
 BEATS_PER_LEASE = 6
 
 
+def kill_late(page: Page, now: float) -> None:
+    """Kill the processes whose task is past its hard time limit."""
+    for seat in page.taken():
+        if shared.condition(seat.pid) is not shared.Condition.GONE and seat.convict_if_late(now):
+            logger.error("Process %d is killed: task %s passed its hard time limit", seat.pid, seat.running)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(seat.pid, signal.SIGKILL)
+
+
 class Janitor:
     """One worker's janitor.
 
@@ -46,15 +56,19 @@ class Janitor:
         options: what the worker was told.
         page: the shared page.
         identity: its own name for the broker.
+        alone: whether the supervisor has died, so that the janitor keeps the hard time limits of what still runs.
     """
 
-    def __init__(self, app: App, options: WorkerOptions, page: Page, identity: str) -> None:
+    def __init__(
+        self, app: App, options: WorkerOptions, page: Page, identity: str, alone: Callable[[], bool] = lambda: False
+    ) -> None:
         from django_tasks.worker.relay import Relay  # its models cannot be imported before Django is set up
 
         self.app = app
         self.options = options
         self.page = page
         self.identity = identity
+        self.alone = alone
         self.orders = Orders(app, options, page)
         self.relay = Relay(app)
         self._next = dict.fromkeys(("beat", "orders", "relay", "prune"), 0.0)
@@ -72,6 +86,8 @@ class Janitor:
     def loop(self, wakeup: int, stopping: Callable[[], bool]) -> None:
         """Poll until stopping; ``wakeup`` (a file descriptor) ends a wait."""
         while not stopping():
+            if self.alone():
+                kill_late(self.page, time.monotonic())
             wait = self.safe_poll(time.monotonic())
             if select.select([wakeup], [], [], wait)[0]:
                 drain(wakeup)

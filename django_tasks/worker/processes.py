@@ -83,15 +83,18 @@ class Processes:
         """Start the janitor."""
         parent = os.getpid()
 
+        def alone() -> bool:
+            return os.getppid() != parent
+
         def stopping() -> bool:
             # Not when it is sent SIGTERM, as the managers of containers and services send it to all processes: while
             # tasks run, even after the supervisor died, the janitor keeps their leases.
-            return self.page.stopping > 1 or (os.getppid() != parent and not any(self.page.taken()))
+            return self.page.stopping > 1 or (alone() and not any(self.page.taken()))
 
         def work() -> int:
             identity = f"{self.options.hostname}/janitor-{os.getpid()}-{time.time_ns()}"
             self.page.janitor_pid = os.getpid()
-            janitor = Janitor(self.app, self.options, self.page, identity)
+            janitor = Janitor(self.app, self.options, self.page, identity, alone)
             reading, writing = os.pipe()
             os.set_blocking(reading, False)
             os.set_blocking(writing, False)

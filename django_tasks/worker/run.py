@@ -19,7 +19,7 @@ from django_tasks.exceptions import ImproperlyConfigured, OperationalError
 from django_tasks.version import __version__
 from django_tasks.worker import logs
 from django_tasks.worker.banner import Facts, banner
-from django_tasks.worker.options import WorkerOptions, worker_options
+from django_tasks.worker.options import SOLO, WorkerOptions, worker_options
 from django_tasks.worker.redirect import redirected_output
 from django_tasks.worker.single import SingleWorker
 from django_tasks.worker.stop import StopSignals
@@ -54,6 +54,7 @@ def _run(app: App, given: dict[str, Any], stop: StopSignals) -> int:
     check_broker(app)
     with _pidfile(options.pidfile):
         print(banner(_facts(app, options)), flush=True)
+        warn_of_limits(app, options)
         if signals.worker_init.receivers:
             signals.worker_init.send(sender=options)
         stop.hold()
@@ -74,6 +75,19 @@ def check_broker(app: App) -> None:
         app.broker.check()
     except OperationalError as exc:
         logger.error("The broker is away, waiting for it: %s", exc)
+
+
+def warn_of_limits(app: App, options: WorkerOptions) -> None:
+    """Say which hard time limits the solo pool would have to keep, and cannot."""
+    if options.pool != SOLO:
+        return
+    of_tasks = [f"{name} ({task.time_limit:g} s)" for name, task in sorted(app.tasks.items()) if task.time_limit]
+    shown = ", ".join(of_tasks[:5]) + (f" and {len(of_tasks) - 5} more" if len(of_tasks) > 5 else "")
+    limits = [f"--time-limit or TASK_TIME_LIMIT ({options.limits[0]:g} s)"] if options.limits[0] else []
+    limits += [f"time_limit of {shown}"] if of_tasks else []
+    if limits:
+        logger.warning("Hard time limits are not kept in the solo pool, where nobody could end a task: %s. Use another "
+                       "pool (-P prefork or threads), or soft time limits.", "; ".join(limits))  # fmt: skip
 
 
 def _facts(app: App, options: WorkerOptions) -> Facts:

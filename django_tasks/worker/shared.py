@@ -110,6 +110,14 @@ class Seat:
         self.convicted = started
         self.verdict = verdict
 
+    def convict_if_late(self, now: float) -> bool:
+        """Convict its process if the running task is past its hard time limit; return whether it is."""
+        started = self.started  # before the deadline: if the next task has begun, the verdict is void
+        late = bool(self.state == BUSY and 0 < self.deadline <= now)
+        if late:
+            self.convict(TIME_LIMIT, started)
+        return late
+
     def is_convicted(self, task_id: str) -> bool:
         """Whether the verdict is about the run of this task."""
         return self.runs(task_id) and self.convicted == self.started

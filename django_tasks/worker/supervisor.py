@@ -90,9 +90,7 @@ class Supervisor:
             stopped = shared.condition(pid) is shared.Condition.STOPPED
             for seat in seats:
                 seat.frozen_since = (seat.frozen_since or now) if stopped else 0.0
-                started = seat.started  # before the deadline: if the next task has begun, the verdict is void
-                if seat.state == shared.BUSY and 0 < seat.deadline <= now:
-                    seat.convict(shared.TIME_LIMIT, started)
+                if seat.convict_if_late(now):
                     self.processes.kill(pid, shared.TIME_LIMIT, f"task {seat.running} passed its hard time limit")
             if stopped and now - seats[0].frozen_since > self.app.broker.lease:
                 self.processes.kill(pid, shared.STUCK, f"it has been stopped for {self.app.broker.lease:g} s")

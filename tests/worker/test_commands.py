@@ -44,6 +44,24 @@ def test_the_banner(spawn_worker: Spawn) -> None:
     assert "  tests.testapp.tasks.add\n" in after
 
 
+@pytest.mark.parametrize(
+    ("arguments", "settings", "words"),
+    [
+        (["--time-limit", "5"], {}, r"--time-limit or TASK_TIME_LIMIT \(5 s\)\. Use another pool"),
+        ([], {"TASK_TIME_LIMIT": 7.5}, r"--time-limit or TASK_TIME_LIMIT \(7\.5 s\)\."),
+        ([], {"TASK_ANNOTATIONS": {add.name: {"time_limit": 9}}}, rf": time_limit of {add.name} \(9 s\)\."),
+        (["--soft-time-limit", "5"], {}, None),
+    ],
+)
+def test_the_solo_pool_says_which_limits_it_does_not_keep(
+    arguments: list[str], settings: dict[str, Any], words: str | None, transactional_db: None
+) -> None:
+    done = run("-P", "solo", "--burst", *arguments, settings=settings)
+    assert done.returncode == 0
+    assert ("not kept in the solo pool" in done.stderr) == (words is not None)
+    assert re.search(words or "", done.stderr)
+
+
 def test_without_a_level_only_warnings_are_logged(spawn_worker: Spawn, tmp_path: Path) -> None:
     done = run("--burst", "-c", "1")
     assert done.returncode == 0

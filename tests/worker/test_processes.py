@@ -206,6 +206,22 @@ def test_a_hard_limit_holds_while_the_worker_stops(spawn: Spawn, path: Path) -> 
     assert repr(result.result) == "TimeLimitExceeded(1.5)"
 
 
+def test_a_hard_limit_holds_without_a_supervisor(spawn: Spawn, path: Path) -> None:
+    """What runs away in an orphan would otherwise run for ever, and keep its lease."""
+    worker = spawn("-c", "1")
+    children = [child.pid for child in worker.children()]
+    result = jobs.hold.apply_async((str(path),), time_limit=2)
+    wait_for_run(path)
+    worker.killed = True
+    worker.send_signal(signal.SIGKILL)
+    with pytest.raises(TimeLimitExceeded):
+        result.get(timeout=20)
+    wait_for_end(children)
+    assert "is killed: task" in worker.log
+    assert len(begun(path)) == 1
+    assert size() == Size()
+
+
 def test_max_tasks_per_child(spawn: Spawn) -> None:
     spawn("-c", "1", "--max-tasks-per-child", "2")
     pids = [jobs.process_id.delay().get(timeout=20) for _ in range(6)]
