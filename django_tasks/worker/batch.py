@@ -7,6 +7,7 @@ finishes what ended before it and gives back what has not started, so that an id
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -25,6 +26,8 @@ logger = logging.getLogger("django_tasks.worker")
 
 #: Seconds: how long an outcome may wait for others; how long a task runs before what waits behind it goes back.
 FLUSH_AFTER, GIVE_BACK_AFTER = 0.010, 0.100
+#: Seconds that a task has to run before the minder finishes what ended before it; after a shorter one the slot does.
+LONG = 0.002
 #: Seconds of work that a reserve aims at, and the most messages that it takes.
 WORTH, LARGEST = 0.020, 100
 #: Seconds between two tries to reach a server that is away: the first, and the longest.
@@ -104,13 +107,17 @@ class Batch:
                 if not (self.ended or self.waiting):
                     return
 
+    def due_at(self) -> float:
+        """Return when the minder should look at what has ended, if something has."""
+        return max(self.first_ended + FLUSH_AFTER, self.running_since + LONG) if self.ended else math.inf
+
     def mind(self, now: float) -> None:
         """Take over what waits behind a long task (called by the minder's thread)."""
         with self.taken:
             with self.lock:
                 busy = self.running is not None
                 ended, waiting = [], []
-                if busy and self.is_due(now):
+                if busy and now >= self.due_at():
                     ended, self.ended = self.ended, []
                 if busy and now - self.running_since >= GIVE_BACK_AFTER:
                     waiting, self.waiting = list(self.waiting), deque()

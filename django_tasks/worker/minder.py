@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("django_tasks.worker")
 
-#: Seconds between two looks while there is something to mind.
-INTERVAL = 0.010
+#: Seconds between two looks while there is something to mind: the most, and the least.
+INTERVAL, SHORTEST = 0.010, 0.001
+#: Seconds without anything to mind after which the thread's connections are closed. Making one takes as long as some
+#: tasks, whose results would have to wait for it.
+KEEP_CONNECTIONS = 10.0
 
 
 class Minder:
@@ -54,15 +57,17 @@ class Minder:
 
     def _run(self) -> None:
         while True:
-            self._wanted.wait()
+            if not self._wanted.wait(KEEP_CONNECTIONS):
+                connections.close_all()
+                self._wanted.wait()
             self._wanted.clear()
             while self._something_to_mind():
-                time.sleep(INTERVAL)
+                due = min(slot.batch.due_at() for slot in self.slots) - time.monotonic()
+                time.sleep(max(SHORTEST, min(INTERVAL, due)))
                 try:
                     self.mind(time.monotonic())
                 except Exception:  # without this thread there are no time limits any more
                     logger.exception("The minder failed")
-            connections.close_all()
 
     def _something_to_mind(self) -> bool:
         watched = any(limits.soft_at or limits.hard_at for limits in self.limits.values())

@@ -14,7 +14,7 @@ from django.utils import timezone, translation
 from django_tasks import App, shared_task, signals, states
 from django_tasks.brokers.memory import MemoryBroker
 from django_tasks.exceptions import OperationalError
-from django_tasks.worker.batch import FLUSH_AFTER, GIVE_BACK_AFTER, LARGEST
+from django_tasks.worker.batch import FLUSH_AFTER, GIVE_BACK_AFTER, LARGEST, LONG
 from django_tasks.worker.minder import Minder
 from django_tasks.worker.shared import BUSY, IDLE
 from django_tasks.worker.slot import IDLE_WAIT, PAUSE_WAIT, Slot
@@ -284,6 +284,24 @@ def test_behind_a_long_task(app: App, slot: Slot, clock: Clock, minder: Minder) 
     ]
     assert [result.state for result in last] == [states.SUCCESS, states.PENDING, states.PENDING]
     assert sizes(app) == (2, 0)
+
+
+def test_behind_a_short_task_the_slot_finishes_itself(app: App, slot: Slot, clock: Clock, minder: Minder) -> None:
+    seen = []
+
+    @shared_task
+    def look() -> None:
+        if slot.batch.ended:
+            slot.batch.running_since = clock.advance(FLUSH_AFTER)  # the first has waited long, this one runs since now
+            minder.mind(clock.advance(LONG / 2))
+            seen.append(first.state)
+            minder.mind(clock.advance(LONG))
+            seen.append(first.state)
+
+    slot.batch.size = 2
+    first, _ = look.delay(), look.delay()
+    poll(slot)
+    assert seen == [states.PENDING, states.SUCCESS]
 
 
 def test_a_minder_that_fails_puts_back_what_it_took(app: App, slot: Slot, clock: Clock, minder: Minder) -> None:
