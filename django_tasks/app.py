@@ -213,7 +213,8 @@ class App:
     def router(self) -> Router:
         """The router of ``TASK_ROUTES`` and ``TASK_QUEUES``."""
         conf = self.conf
-        key = (id(conf.task_routes), id(conf.task_queues), conf.task_default_queue, conf.task_create_missing_queues)
+        # The objects themselves: an id would be given to the next one as soon as nobody has this one any more.
+        key = (conf.task_routes, conf.task_queues, conf.task_default_queue, conf.task_create_missing_queues)
         return self._make("router", key, lambda _: self._make_router())
 
     def _make_router(self) -> Router:

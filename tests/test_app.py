@@ -12,6 +12,7 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from django.test import override_settings
 
 from django_tasks import App, Task, current, current_app, shared_task
 from django_tasks.backends.cache import CacheBackend
@@ -80,6 +81,19 @@ def test_routes_that_change_are_heeded(app: App) -> None:
     assert app.router.route(add.name)["queue"] == "one"
     app.conf.task_routes = {add.name: "two"}
     assert app.router.route(add.name)["queue"] == "two"
+
+
+def test_routes_of_an_earlier_test_are_forgotten(app: App) -> None:
+    """The dict of one ``override_settings`` may get the place in memory that another one's had."""
+    for number in range(50):
+        with override_settings(TASK_ROUTES={add.name: {"queue": f"q{number}"}}):
+            assert app.router.route(add.name)["queue"] == f"q{number}"
+
+
+def test_queues_that_change_are_heeded(app: App) -> None:
+    for number in range(50):
+        with override_settings(TASK_QUEUES={f"q{number}": {"routing_key": "key"}}):
+            assert app.router.route(add.name, options={"routing_key": "key"})["queue"] == f"q{number}"
 
 
 @pytest.mark.parametrize(("name", "url"), [("broker_url", "pigeon://"), ("result_backend", "shoebox://")])
