@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import signal as signals_module
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from django_tasks import signals, states
 from django_tasks.backends.base import utc_now
-from django_tasks.brokers.base import new_lease
+from django_tasks.brokers.base import Delivery, deliver, new_lease
+from django_tasks.brokers.browse import RUNNING, Wanted
 from django_tasks.context import Context
 from django_tasks.exceptions import ImproperlyConfigured, TaskRevokedError
-from django_tasks.finish import failure, finish
+from django_tasks.finish import ended_by, failure, finish
 from django_tasks.outcome import TaskMeta
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Orders that workers understand.
 TERMINATE, PAUSE, RESUME, RESIZE, SHUTDOWN = "terminate", "pause", "resume", "resize", "shutdown"
+#: Ids that the broker is asked about at a time.
+LOOKED_UP = 500
 
 
 class Control:
@@ -61,15 +65,32 @@ class Control:
         backend = self.app.backend
         if not (task_ids and backend.stores):
             return
-        known = backend.get(task_ids)
-        metas = []
-        for task_id in task_ids:
-            meta = known.get(task_id) or TaskMeta(task_id, states.REVOKED)
-            if not meta.ready or task_id not in known:
-                meta.status, meta.result = states.REVOKED, backend.encode(error, states.REVOKED)
-                meta.date_done = utc_now(self.app.broker.now())
-                metas.append(meta)
-        backend.store(metas)
+        known, running = backend.get(task_ids), self._running(task_ids)
+        going = [each for each in task_ids if each not in known or not known[each].ready]
+        backend.store([self._revoked(each, error, known.get(each), running.get(each)) for each in going])
+
+    def _running(self, task_ids: list[str]) -> dict[str, Delivery]:
+        """Return the messages of these calls that workers hold, where the broker shows them."""
+        broker, found = self.app.broker, {}
+        browser = broker.browser
+        for start in range(0, len(task_ids), LOOKED_UP):
+            wanted = Wanted(states=(RUNNING,), ids=task_ids[start : start + LOOKED_UP])
+            for each in browser.messages(wanted, LOOKED_UP, payload=True) if browser is not None else ():
+                held = deliver(each.payload or "", broker.accept, each.queue, each.handle, 0, holder=each.worker)
+                if held.error is None:
+                    found[each.id] = held
+        return found
+
+    def _revoked(self, task_id: str, error: Exception, before: TaskMeta | None, held: Delivery | None) -> TaskMeta:
+        """Make the meta of a revoked call, with all that its message, or what was stored before, tells of it."""
+        if held is None:
+            result, now = self.app.backend.encode(error, states.REVOKED), utc_now(self.app.broker.now())
+            return replace(before or TaskMeta(task_id, ""), status=states.REVOKED, result=result, date_done=now)
+        meta = ended_by(self.app, held.message, error, states.REVOKED)
+        meta.worker = held.holder.rpartition("/")[0]  # its slots are called name@host/...
+        if before is not None:
+            meta.children, meta.date_started = before.children, before.date_started
+        return meta
 
     def terminate(self, task_id: str | Sequence[str], signal: str | int | None = None) -> None:
         """Cancel tasks, and stop the processes that run them."""

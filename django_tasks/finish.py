@@ -48,15 +48,18 @@ def failure(
 ) -> Outcome:
     """Make the outcome of a delivery that ends without (or after) a run, with an exception as its result."""
     message = delivery.message
-    meta = None
-    if message.id and message.ignore_result is not True:
-        meta = TaskMeta(
-            message.id, state, app.backend.encode(exc, state), format_traceback(exc) if exc.__traceback__ else None,
-            date_done=utc_now(app.broker.now()), name=message.task, args=message.args, kwargs=message.kwargs,
-            retries=message.retries, queue=message.queue, group_id=message.group, parent_id=message.parent_id,
-        )  # fmt: skip
+    meta = ended_by(app, message, exc, state) if message.id and message.ignore_result is not True else None
     settlement = Settlement(delivery, verb, reason=str(exc) or repr(exc))
     return Outcome(message, state, exc, meta=meta, settlement=settlement)
+
+
+def ended_by(app: App, message: Message, exc: BaseException, state: str) -> TaskMeta:
+    """Make the meta of a call that an exception from outside has ended."""
+    return TaskMeta(
+        message.id, state, app.backend.encode(exc, state), format_traceback(exc) if exc.__traceback__ else None,
+        date_done=utc_now(app.broker.now()), name=message.task, args=message.args, kwargs=message.kwargs,
+        retries=message.retries, queue=message.queue, group_id=message.group, parent_id=message.parent_id,
+    )  # fmt: skip
 
 
 def follow_ups(app: App, outcome: Outcome) -> list[Message]:

@@ -9,9 +9,13 @@ import pytest
 from django.db import transaction
 
 from django_tasks import App, AsyncResult, shared_task, signals, states
+from django_tasks.brokers.base import new_lease
 from django_tasks.control import signal_number
 from django_tasks.exceptions import TaskRevokedError
-from tests.running import app_of_test, drain, reserve, waiting
+from django_tasks.executor import Executor
+from django_tasks.finish import finish
+from django_tasks.models import QueuedMessage
+from tests.running import NODE, app_of_test, drain, reserve, waiting
 from tests.testapp.tasks import add
 
 
@@ -87,6 +91,34 @@ def test_a_task_that_runs(app: App, terminate: bool, reason: str) -> None:
     assert result.state == states.REVOKED
     assert repr(result.result) == f"TaskRevokedError('{reason}')"
     assert waiting(app) == []
+
+
+@pytest.mark.parametrize("tracked", [False, True])
+@pytest.mark.parametrize("terminate", [False, True])
+def test_what_the_result_of_a_task_that_runs_tells(app: App, tracked: bool, terminate: bool) -> None:
+    """The same as of any other: what was called, and who ran it."""
+
+    @shared_task(bind=True, name="job", track_started=tracked)
+    def job(self: Any, x: int, y: int) -> None:
+        app.control.revoke([self.request.id, "unknown"], terminate=terminate)
+
+    result = job.apply_async((1,), {"y": 2}, queue="q")
+    (delivery,) = app.broker.reserve(f"{NODE}/1-slot", ["q"], 1, new_lease())
+    finish(app, [Executor(app, hostname=NODE).run(delivery)])
+    assert result.state == states.REVOKED
+    assert (result.name, result.args, result.kwargs, result.queue, result.worker, result.retries) == (
+        "job", [1], {"y": 2}, "q", NODE, 0,
+    )  # fmt: skip
+    unknown = AsyncResult("unknown")
+    assert (unknown.state, unknown.name, unknown.args) == (states.REVOKED, "", None)
+
+
+def test_a_task_that_runs_and_cannot_be_read(app: App) -> None:
+    result = add.delay(1, 2)
+    QueuedMessage.objects.update(payload="{")
+    app.broker.reserve(f"{NODE}/1-slot", ["celery"], 1, new_lease())
+    app.control.revoke(result.id)
+    assert result.state == states.REVOKED
 
 
 def test_callbacks_of_a_revoked_task(app: App) -> None:
