@@ -86,6 +86,10 @@ def _ended_before(app: App, delivery: Delivery) -> Outcome | None:
     meta = app.backend.get([message.id]).get(message.id)
     if meta is None or not meta.ready:
         return None
-    value = app.backend.decode(meta)
-    return Outcome(message, meta.status, value, meta.traceback, settlement=Settlement(delivery, Verb.ACK),
-                   follow=meta.retries == message.retries)  # fmt: skip
+    outcome = Outcome(message, meta.status, None, meta.traceback, settlement=Settlement(delivery, Verb.ACK),
+                      follow=meta.retries == message.retries)  # fmt: skip
+    if not app.backend.decode_into(outcome, meta):
+        # What was to follow from it nobody can tell, so the message is kept.
+        reason = f"Its stored result cannot be read: {outcome.value}"
+        outcome.settlement = Settlement(delivery, Verb.DEAD, reason=reason)
+    return outcome

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django_tasks import serialization, states
 from django_tasks.errors import exception_from_dict, exception_to_dict
-from django_tasks.exceptions import CeleriacError, TimeoutError
+from django_tasks.exceptions import TimeoutError
 from django_tasks.outcome import TaskMeta
 from django_tasks.serialization import Encoded
 
@@ -159,15 +159,21 @@ class ResultBackend:
                 outcome.state = winner.status
                 outcome.traceback = winner.traceback
                 outcome.next_run = None
-                self._decode_into(outcome, winner)
+                self.decode_into(outcome, winner)
 
-    def _decode_into(self, outcome: Outcome, winner: TaskMeta) -> None:
+    def decode_into(self, outcome: Outcome, winner: TaskMeta) -> bool:
+        """Give an outcome the value that is stored; if that cannot be read, the error, and then nothing follows.
+
+        Returns:
+            Whether it could be read.
+        """
         try:
             outcome.value = self.decode(winner)
-        except CeleriacError as exc:
-            # Nothing can be made of it, but the message behind it must not stay for ever.
-            logger.error("The result of task %s[%s] cannot be read: %s", winner.name, winner.task_id, exc)
+        except Exception as exc:  # whatever somebody wrote there, it stops no worker
+            logger.error("The result of task %s[%s] cannot be read: %s", outcome.message.task, winner.task_id, exc)
             outcome.value, outcome.follow = exc, False
+            return False
+        return True
 
 
 def utc_now(seconds: float) -> datetime:

@@ -94,8 +94,9 @@ class CacheBackend(ResultBackend):
         """Read ids in one call of the cache."""
         with self._errors_translated():
             found = caches[self.alias].get_many([_key(task_id) for task_id in task_ids])
-        # Something else than a dict was written by somebody else: Celery uses the same keys.
-        return {data["task_id"]: _from_dict(data) for data in found.values() if isinstance(data, dict)}
+        # What looks otherwise was written by somebody else: Celery uses the same keys.
+        ours = [data for data in found.values() if isinstance(data, dict) and {"task_id", "status"} <= data.keys()]
+        return {data["task_id"]: _from_dict(data) for data in ours}
 
     def forget(self, task_ids: Sequence[str]) -> None:
         """Delete ids."""
@@ -115,7 +116,7 @@ def _key(task_id: str) -> str:
 
 
 def _from_dict(data: dict[str, Any]) -> TaskMeta:
-    meta = TaskMeta(**data)
+    meta = TaskMeta(**{name: value for name, value in data.items() if name in _FIELDS})  # a later version may have more
     if meta.result is not None:
         meta.result = Encoded(*meta.result)
     return meta

@@ -22,10 +22,10 @@ from django_tasks.databases import (
     to_db_time,
 )
 from django_tasks.errors import safe_repr
-from django_tasks.exceptions import EncodeError
+from django_tasks.exceptions import DecodeError, EncodeError
 from django_tasks.models import TaskResult
 from django_tasks.outcome import TaskMeta
-from django_tasks.serialization import Encoded
+from django_tasks.serialization import JSON, Encoded
 
 #: Rows of one statement, and characters of its texts.
 CHUNK_ROWS, CHUNK_SIZE = 200, 1024 * 1024
@@ -33,6 +33,7 @@ CHUNK_ROWS, CHUNK_SIZE = 200, 1024 * 1024
 ID_LENGTH, STATUS_LENGTH, NAME_LENGTH = 255, 50, 255
 #: A meta, and its values in the order of ``orm_sql.COLUMNS``.
 Row = tuple[TaskMeta, list[Any]]
+_JSON = serialization.content_types(["json"])
 NO_RESULT = Encoded("application/json", "utf-8", b"null")
 
 
@@ -182,8 +183,8 @@ def _read(rows: Any) -> dict[str, TaskMeta]:
 
 
 def meta_of(row: TaskResult) -> TaskMeta:
-    """Make a meta of a row."""
-    extra = json.loads(row.meta or "{}")
+    """Make a meta of a row; what is there for people and cannot be read is left out."""
+    extra = _extra(row.meta)
     return TaskMeta(
         row.task_id, row.status, _from_text(row), row.traceback, extra.get("children") or [],
         from_db_time(row.date_done) if row.status in states.READY_STATES else None,
@@ -210,10 +211,19 @@ def _as_text(value: Any) -> str:
         return serialization.dumps(safe_repr(value)).data.decode()
 
 
+def _extra(text: str) -> dict[str, Any]:
+    try:
+        extra = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return extra if isinstance(extra, dict) else {}
+
+
 def _from_json(text: str) -> Any:
-    return (
-        serialization.loads(text, "application/json", "utf-8", serialization.content_types(["json"])) if text else None
-    )
+    try:
+        return serialization.loads(text, JSON, "utf-8", _JSON) if text else None
+    except DecodeError:
+        return None
 
 
 def _to_text(encoded: Encoded) -> str:
@@ -224,6 +234,9 @@ def _to_text(encoded: Encoded) -> str:
 
 def _from_text(row: TaskResult) -> Encoded:
     text = row.result or "null"
-    binary = row.content_encoding == "binary"
-    data = base64.b64decode(text) if binary else text.encode(row.content_encoding)
+    try:
+        binary = row.content_encoding == "binary"
+        data = base64.b64decode(text) if binary else text.encode(row.content_encoding)
+    except (LookupError, ValueError):
+        data = b""  # no serializer reads that, and says so to whoever wants the value
     return Encoded(row.content_type, row.content_encoding, data)

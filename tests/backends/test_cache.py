@@ -74,8 +74,12 @@ def test_results_expire_by_themselves(settings: Any) -> None:
 def test_what_others_wrote_under_our_keys(settings: Any) -> None:
     settings.CACHES = {"default": LOCMEM}
     backend = CacheBackend("django-cache://", accept=ACCEPT)
-    caches["default"].set("celery-task-meta-id", '{"status": "SUCCESS", "task_id": "id"}')
-    assert backend.get(["id"]) == {}
+    for value in ('{"status": "SUCCESS", "task_id": "id"}', {"status": "SUCCESS"}, None, 5):
+        caches["default"].set("celery-task-meta-id", value)
+        assert backend.get(["id"]) == {}
+    caches["default"].set("celery-task-meta-id", {"status": "SUCCESS", "task_id": "id", "of_the_future": 1})
+    assert backend.get(["id"])["id"].ready
+    caches["default"].set("celery-task-meta-id", 5)
     meta = TaskMeta("id", SUCCESS)
     assert backend.store([meta])[0] is meta
     assert list(backend.get(["id"])) == ["id"]
