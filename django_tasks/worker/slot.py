@@ -168,9 +168,12 @@ class Slot:
         except OperationalError:
             self.batch.take_back(delivery)
             raise
+        else:
+            self.batch.add(outcome)
+            if outcome.settlement is None:  # its message is gone: it must not wait for a task that may kill us
+                self.batch.flush(self._gives_up)
         finally:
             self.seat.end()
-        self.batch.add(outcome)
         try:
             report(self.app, outcome)
         except Exception:  # a task's `throws`, or the repr of its value, are not ours

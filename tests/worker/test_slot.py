@@ -235,6 +235,37 @@ def test_short_tasks_are_finished_together(app: App, slot: Slot, clock: Clock) -
     assert stores == [10]
 
 
+def test_what_has_no_message_any_more_is_stored_before_the_next_begins(app: App, slot: Slot, clock: Clock) -> None:
+    """The next may kill the process, and nobody else knows the outcome."""
+    seen: list[Any] = []
+
+    @shared_task(acks_late=False)
+    def once() -> int:
+        return 1
+
+    @shared_task
+    def look() -> None:
+        seen.append((result.state, slot.seat.acknowledged))
+
+    real = app.backend.store
+    stored: list[int] = []
+
+    def store(metas: Any) -> Any:
+        stored.append(slot.seat.acknowledged)
+        return real(metas)
+
+    app.backend.store = store  # type: ignore[method-assign]
+    slot.executor.on_acknowledged = slot.seat.note_acknowledged
+    slot.batch.size = 3
+    look.delay()
+    result = once.apply_async(link=look.si())
+    look.delay()
+    poll(slot)
+    assert seen == [(states.PENDING, 0), (states.SUCCESS, 0)]
+    assert stored == [1, 0]  # until it is stored, the seat says that the janitor would have to tell of its death
+    assert sizes(app) == (1, 0)  # the callback
+
+
 def test_stopping_in_the_middle_of_a_batch_gives_back_the_rest(app: App, slot: Slot, clock: Clock) -> None:
     @shared_task
     def stop() -> None:
