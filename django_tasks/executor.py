@@ -178,9 +178,13 @@ class Executor:
         return asyncio.run(_awaited(value)) if inspect.iscoroutine(value) else value
 
     def _raised(self, task: Any, message: Message, request: Context, exc: BaseException) -> Outcome:
-        """Say what an exception of the task means."""
+        """Say what an exception of the task means; what comes after ``retry(throw=False)`` cannot undo it."""
         if isinstance(exc, Retry):
             return self._retried(message, request, exc)
+        if request.next_run is not None:
+            retry = Retry(exc=exc, when=task.default_retry_delay)
+            retry.__cause__ = exc
+            return self._retried(message, request, retry)
         if isinstance(exc, Ignore):
             return Outcome(message, states.IGNORED, exc, follow=False)
         if isinstance(exc, Reject):
@@ -232,6 +236,7 @@ class Executor:
     def _settlement(self, delivery: Delivery, outcome: Outcome) -> Settlement:
         if outcome.state == states.REJECTED:
             if outcome.value.requeue:
+                delivery.redelivered = True  # so that the task can tell, and requeue only once
                 return Settlement(delivery, Verb.RETURN)
             return Settlement(delivery, Verb.DEAD, reason=str(outcome.value.reason or "rejected by the task"))
         return Settlement(delivery, Verb.ACK)

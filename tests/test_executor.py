@@ -197,6 +197,20 @@ def test_reject_and_requeue(app: App) -> None:
     assert result.state == states.PENDING
 
 
+def test_requeued_only_once(app: App) -> None:
+    """As the example of Celery's documentation does it."""
+
+    @shared_task(bind=True)
+    def rejected(self: Any) -> str:
+        if not self.request.delivery_info["redelivered"]:
+            raise Reject("later", requeue=True)
+        return "done"
+
+    result = rejected.delay()
+    assert [outcome.state for outcome in drain(app)] == [states.REJECTED, states.SUCCESS]
+    assert result.get() == "done"
+
+
 def test_retry(app: App, heard: Heard) -> None:
     @shared_task(bind=True)
     def again(self: Any) -> str:
@@ -215,6 +229,23 @@ def test_retry(app: App, heard: Heard) -> None:
     advance(app, 60)
     assert run_next(app).state == states.SUCCESS
     assert result.get() == "done"
+
+
+@pytest.mark.parametrize("error", [Ignore(), Reject("no"), ValueError("no"), SystemExit(1)])
+def test_whatever_follows_a_retry_that_does_not_throw(app: App, error: BaseException, heard: Heard) -> None:
+    @shared_task(bind=True, autoretry_for=(ValueError,))
+    def again(self: Any) -> str:
+        if self.request.retries:
+            return "done"
+        self.retry(throw=False, countdown=0)
+        raise error
+
+    result = again.delay()
+    outcomes = drain(app)
+    assert [outcome.state for outcome in outcomes] == [states.RETRY, states.SUCCESS]
+    assert outcomes[0].value.exc is error
+    assert result.get() == "done"
+    assert heard.names[:3] == ["task_prerun", "task_retry", "task_postrun"]
 
 
 def test_retry_by_hand_without_a_message(app: App) -> None:
