@@ -179,6 +179,11 @@ def test_the_readme_works_as_written(tmp_path: Path) -> None:
     assert ask(tmp_path, f"/add/{task_id}/") == {"state": "PENDING", "sum": None}
     run(tmp_path, "manage.py", "runworker", "--burst", "-l", "INFO")
     assert ask(tmp_path, f"/add/{task_id}/") == {"state": "SUCCESS", "sum": 5}
+    run(tmp_path, "manage.py", "test", "shop")
+    (more,) = (code for _, code in blocks(README, "python") if "urlopen" in code)
+    names = "from urllib.request import urlopen\nfrom django_tasks import shared_task\nfrom shop.tasks import add\n"
+    (tmp_path / "shop" / "more.py").write_text(names + more)
+    run(tmp_path, "manage.py", "shell", "-c", "import shop.more")
 
 
 def for_this_django(code: str) -> str:
