@@ -18,6 +18,7 @@ from django_tasks.async_result import AsyncResult, result_of
 from django_tasks.backends.base import ResultBackend
 from django_tasks.brokers.base import Broker
 from django_tasks.call_options import check_call_options
+from django_tasks.calls import check_arguments
 from django_tasks.canvas import Signature
 from django_tasks.conf import BACKEND_SCHEMES, BROKER_SCHEMES, Settings, find_scheme
 from django_tasks.control import Control
@@ -250,6 +251,7 @@ class App:
         self, name: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> AsyncResult[Any]:
         """Call a task by name, which this process need not know; ``options`` are those of ``apply_async``."""
+        check_arguments(args, kwargs)
         check_call_options(options, name)
         if self.conf.task_always_eager:
             warnings.warn(f"TASK_ALWAYS_EAGER has no effect on send_task({name!r}): it is sent.", stacklevel=2)

@@ -1,10 +1,24 @@
-"""Whether a function takes certain arguments, found out as fast as a call."""
+"""The arguments of a call: whether they are any, and whether a function takes them, found out as fast as a call."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+
+def check_arguments(args: Any, kwargs: Any) -> None:
+    """Make sure that nothing else is given for the arguments of a call: a text, or a dict, would be taken to pieces.
+
+    Raises:
+        TypeError: they are no list or tuple, and no dict (as in Celery).
+    """
+    if args and not isinstance(args, (tuple, list)):
+        raise TypeError(
+            f"args must be a list or tuple of positional arguments, not {args!r}; for one write ({args!r},)"
+        )
+    if kwargs and not isinstance(kwargs, (dict, Mapping)):
+        raise TypeError(f"kwargs must be a dict of keyword arguments, not {kwargs!r}")
 
 
 def argument_check(function: Callable[..., Any], *, skip_first: bool = False) -> Callable[..., None] | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from django_tasks.call_options import check_call_options
+from django_tasks.calls import check_arguments
 from django_tasks.current import get_current_app
 from django_tasks.exceptions import NotRegistered
 from django_tasks.message import Message
@@ -92,6 +93,7 @@ class Signature(dict[str, Any]):
     def _merge(
         self, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
+        check_arguments(args, kwargs)
         options = {**self.options, **options}
         if self.immutable:
             return tuple(self.args), dict(self.kwargs), options

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
-from django_tasks.call_options import misspelt
+from django_tasks.call_options import check_limits, misspelt
 from django_tasks.current import find_current_app
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.registry import gen_task_name, tasks
@@ -108,6 +108,10 @@ def check_annotations(annotations: Any) -> None:
 
 
 def _check_options(where: str, base: type, options: Mapping[str, Any]) -> None:
-    """Refuse what is most likely a typing error; other names are attributes for the task's own use, as in Celery."""
+    """Refuse limits that are none, and what is most likely a typing error.
+
+    Other names are attributes for the task's own use, as in Celery.
+    """
     if wrong := misspelt((option for option in options if not hasattr(base, option)), _OPTIONS):
         raise ImproperlyConfigured(f"{where} has no option {wrong}")
+    check_limits(where, options)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _CARRIED = ("group", "group_index", "shadow", "argsrepr", "kwargsrepr", "reply_to", "replaced_task_nesting",
             "stamped_headers", "stamps")  # fmt: skip
 #: Options of ``retry`` that the next run's message carries under the same name.
-_RETRY_OPTIONS = ("queue", "priority", "serializer", "compression", "ignore_result", *_CARRIED)
+_RETRY_OPTIONS = ("serializer", "compression", "ignore_result", *_CARRIED)
 
 
 def build_message(
@@ -106,6 +106,10 @@ def _priority(app: App, options: dict[str, Any], parent: Any) -> int | None:
         priority = parent.priority
     if priority is None:
         priority = app.conf.task_default_priority
+    return _checked_priority(priority)
+
+
+def _checked_priority(priority: Any) -> int | None:
     if priority is not None and not (isinstance(priority, int) and -32768 < priority <= 32767):
         raise ValueError(f"priority must be a whole number, usually 0 to 9, not {priority!r}")
     return priority
@@ -162,12 +166,17 @@ def next_run(
     """Make the message of a retry: the same call under the same id, one run later (celery-wire, section 5.5).
 
     Args:
-        options: of ``apply_async``; what is not given stays as it was.
+        options: of ``apply_async``; what is not given stays as it was. None is not given, but for what it takes away:
+            ``expires``, limits and links.
     """
     message = request.message
     if message is None:
         raise ValueError(f"Task {request.task}[{request.id}] has no message to send again")
-    changes: dict[str, Any] = {key: options[key] for key in _RETRY_OPTIONS if key in options}
+    changes: dict[str, Any] = {key: options[key] for key in _RETRY_OPTIONS if options.get(key) is not None}
+    if options.get("priority") is not None:
+        changes["priority"] = _checked_priority(options["priority"])
+    if options.get("queue") or options.get("routing_key"):
+        changes["queue"] = _queue_of_retry(app, message, options)
     if "link" in options or "link_error" in options:
         embed = {"callbacks": None, "errbacks": None, **(message.embed or {})}
         callbacks, errbacks = options.get("link", embed["callbacks"]), options.get("link_error", embed["errbacks"])
@@ -190,3 +199,9 @@ def next_run(
         redelivered=False,
         **changes,
     )
+
+
+def _queue_of_retry(app: App, message: Message, options: Mapping[str, Any]) -> str:
+    asked = {key: options.get(key) for key in ("queue", "exchange", "routing_key")}
+    queue: str = app.router.route(message.task, message.args, message.kwargs, asked)["queue"]
+    return queue

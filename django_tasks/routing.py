@@ -15,7 +15,7 @@ from typing import Any
 
 from django.utils.module_loading import import_string
 
-from django_tasks.call_options import CALL_OPTIONS, misspelt
+from django_tasks.call_options import CALL_OPTIONS, check_values, misspelt
 from django_tasks.exceptions import ImproperlyConfigured
 
 RATE_UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -226,6 +226,10 @@ def _options(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         if wrong := misspelt(value, CALL_OPTIONS - {"throw"}):  # "throws" is an attribute
             raise ImproperlyConfigured(f"TASK_ROUTES: the route {dict(value)!r} has no option {wrong}")
+        try:
+            check_values(value)
+        except ValueError as error:
+            raise ImproperlyConfigured(f"TASK_ROUTES: the route {dict(value)!r}: {error}") from None
         return dict(value)
     if isinstance(value, str) or hasattr(value, "name"):
         return {"queue": value}

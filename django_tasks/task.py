@@ -12,8 +12,8 @@ from asgiref.sync import sync_to_async
 from django_tasks import context, producer, publishing, states
 from django_tasks.async_result import AsyncResult, result_of
 from django_tasks.backends.base import utc_now
-from django_tasks.call_options import check_call_options
-from django_tasks.calls import argument_check
+from django_tasks.call_options import check_call_options, check_limits
+from django_tasks.calls import argument_check, check_arguments
 from django_tasks.canvas import Signature
 from django_tasks.context import Context, request_of
 from django_tasks.current import get_current_app
@@ -167,6 +167,7 @@ class Task(Hooks, Generic[P, R]):
 
         Raises:
             TypeError: the function does not take these arguments, or there is no such option.
+            ValueError: an option cannot have this value.
             OperationalError: the broker is away.
         """
         app = self.app
@@ -226,6 +227,7 @@ class Task(Hooks, Generic[P, R]):
         return producer.build_message(app, self.name, args, kwargs, options, self)
 
     def _check_arguments(self, args: Any, kwargs: Any) -> None:
+        check_arguments(args, kwargs)
         if self.typing and self._check is not None:
             self._check(*(args or ()), **(kwargs or {}))
 
@@ -257,6 +259,7 @@ class Task(Hooks, Generic[P, R]):
             options: of ``apply_async``, and ``throw``: raise what the task raises; by default
                 ``TASK_EAGER_PROPAGATES``.
         """
+        check_arguments(args, kwargs)
         check_call_options(options, self.name)
         result: EagerResult[R] = self.app.run_eagerly(self, args, kwargs, options)
         return result
@@ -311,10 +314,12 @@ class Task(Hooks, Generic[P, R]):
         Raises:
             Retry: to end the run.
             MaxRetriesExceededError: no retry is left and ``exc`` is not given.
-            TypeError: there is no such option.
+            TypeError: there is no such option, or the arguments are none.
+            ValueError: an option cannot have this value.
             Exception: ``exc``, when no retry is left, or when the task was called as a function.
         """
         request = self.request
+        check_arguments(args, kwargs)
         check_call_options(options, self.name)
         if request.called_directly:
             # There is no message to send again (Celery does the same).
@@ -376,6 +381,7 @@ class Task(Hooks, Generic[P, R]):
         for option in _EXCEPTIONS:
             if option in cls.__dict__:
                 setattr(cls, option, _exception_classes(f"{cls.name or cls.__name__}: {option}", cls.__dict__[option]))
+        check_limits(cls.name or cls.__name__, cls.__dict__)
 
 
 #: Options that hold exception classes.

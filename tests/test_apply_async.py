@@ -10,6 +10,7 @@ import uuid
 import zoneinfo
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import pytest
@@ -144,11 +145,69 @@ def test_a_naive_eta_follows_django_without_time_zones(app: App, settings: Any) 
         ({"expires": "soon"}, "expires must be seconds or a datetime, not 'soon'"),
         ({"priority": "high"}, "priority must be a whole number"),
         ({"priority": 100_000}, "priority must be a whole number"),
+        ({"time_limit": "x"}, "time_limit must be a number of seconds, not 'x'"),
+        ({"time_limit": -3}, "time_limit must be a number of seconds, not -3"),
+        ({"soft_time_limit": True}, "soft_time_limit must be a number of seconds, not True"),
+        ({"time_limit": 5, "soft_time_limit": 6}, "soft_time_limit = 6 must not be more than time_limit = 5"),
+        ({"ignore_result": "x"}, "ignore_result must be True or False, not 'x'"),
+        ({"retries": "x"}, "retries must be a whole number from 0 on, not 'x'"),
+        ({"retries": -1}, "retries must be a whole number from 0 on, not -1"),
+        ({"headers": "x"}, "headers must be a dict, not 'x'"),
+        ({"link": "x"}, r"link must be a signature, such as task.s\(\), or a list of them, not 'x'"),
+        ({"link": {"a": 1}}, "link must be a signature"),
+        ({"link": echo}, "link must be a signature"),
+        ({"link_error": [1]}, "link_error must be a signature"),
     ],
 )
 def test_values_that_cannot_be(app: App, options: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         add.apply_async((1, 2), **options)
+    with pytest.raises(ValueError, match=complaint):
+        app.send_task("elsewhere.task", **options)
+    assert waiting(app) == []
+
+
+def test_limits_of_a_task_and_of_a_call_need_not_agree(app: App) -> None:
+    """As in Celery: who shortens the hard limit of one call does not have to know the soft one."""
+
+    @shared_task(soft_time_limit=60)
+    def patient() -> None: ...
+
+    patient.apply_async(time_limit=10)
+    assert message_of(app).timelimit == (10, 60)
+
+
+@pytest.mark.parametrize("option", ["chain", "chord"])
+def test_workflows_are_not_silently_left_out(app: App, option: str) -> None:
+    with pytest.raises(TypeError, match=f"'{option}': it comes with a later release"):
+        add.apply_async((1, 2), **{option: [add.s(1)]})
+    assert waiting(app) == []
+    add.apply_async((1, 2), **{option: None})
+    assert message_of(app).args == [1, 2]
+
+
+@pytest.mark.parametrize("args", [{"x": 1}, "a", b"a", {"x"}, 5, iter("a")])
+@pytest.mark.parametrize(
+    "call",
+    [
+        echo.apply_async,
+        echo.apply,
+        echo.s().apply_async,
+        echo.s().clone,
+        lambda args: echo.app.send_task(echo.name, args),
+    ],
+)
+def test_arguments_that_are_no_list_are_not_taken_to_pieces(app: App, call: Any, args: Any) -> None:
+    with pytest.raises(TypeError, match="args must be a list or tuple"):
+        call(args)
+    assert waiting(app) == []
+
+
+@pytest.mark.parametrize("kwargs", ["a", [("x", 1)], 5])
+def test_keyword_arguments_that_are_no_dict(app: App, kwargs: Any) -> None:
+    for call in (echo.apply_async, echo.apply, partial(app.send_task, echo.name)):
+        with pytest.raises(TypeError, match="kwargs must be a dict"):
+            call((), kwargs)
     assert waiting(app) == []
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 
-from django_tasks import App, checks, shared_task, signature, states
+from django_tasks import App, Task, checks, shared_task, signature, states
 from django_tasks.conf import Settings
 from django_tasks.exceptions import ImproperlyConfigured
 from tests.running import drain, message_of, waiting
@@ -154,6 +154,25 @@ def test_a_misspelt_attribute_in_an_annotation(app: App) -> None:
     app.conf.task_annotations = annotations
     with pytest.raises(ImproperlyConfigured, match="Did you mean max_retries"):
         app.start()
+
+
+def test_values_that_cannot_be(app: App) -> None:
+    complaint = "time_limit must be a number of seconds, not 'x'"
+    for settings in (
+        {"task_routes": {add.name: {"time_limit": "x"}}},
+        {"task_annotations": {"*": {"time_limit": "x"}}},
+    ):
+        (error,) = errors(**settings)
+        assert complaint in error
+    app.conf.task_routes = {add.name: {"time_limit": "x"}}
+    with pytest.raises(ImproperlyConfigured, match=complaint):
+        add.delay(1, 2)
+    with pytest.raises(ImproperlyConfigured, match=complaint):
+        shared_task(name="job", time_limit="x")(lambda: None)
+    with pytest.raises(ImproperlyConfigured, match="soft_time_limit = 2 must not be more than time_limit = 1"):
+
+        class Job(Task[..., Any]):
+            time_limit, soft_time_limit = 1, 2
 
 
 def test_settings_may_give_tasks_attributes_of_their_own(app: App) -> None:

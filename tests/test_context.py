@@ -73,7 +73,7 @@ def test_a_call_with_everything(app: App) -> None:
         app, eta=eta, expires=expires, priority=3, queue="q", time_limit=30, soft_time_limit=20, shadow="sh",
         headers={"tenant": "acme"}, root_id="root", parent_id="parent", group_id="group", group_index=2,
         reply_to="client", stamps={"mon": "a"}, stamped_headers=["mon"], replaced_task_nesting=1, ignore_result=True,
-        link=add.s(1), link_error=[echo.s()], chain=[add.s(2)], chord=add.s(3),
+        link=add.s(1), link_error=[echo.s()],
     )  # fmt: skip
     assert (found["eta"], found["expires"]) == (eta.isoformat(), expires.isoformat())  # as text, as in Celery
     assert found["delivery_info"] == {"exchange": "", "routing_key": "q", "priority": 3, "redelivered": False}
@@ -86,9 +86,17 @@ def test_a_call_with_everything(app: App) -> None:
     assert (found["replaced_task_nesting"], found["ignore_result"]) == (1, True)
     assert [each["task"] for each in found["callbacks"]] == [add.name]
     assert [each["task"] for each in found["errbacks"]] == [echo.name]
+    assert found["properties"]["priority"] == 3
+
+
+def test_a_call_that_celery_made_as_part_of_a_workflow(app: App) -> None:
+    chain, chord = [add.s(2)], add.s(3)
+    app.broker.send(
+        [Message(facts.name, "id", embed={"callbacks": None, "errbacks": None, "chain": chain, "chord": chord})]
+    )
+    found = drain(app)[0].value
     assert [each["args"] for each in found["chain"]] == [[2]]
     assert found["chord"]["args"] == [3]
-    assert found["properties"]["priority"] == 3
 
 
 def test_ignore_result_follows_the_task_and_the_settings(app: App) -> None:

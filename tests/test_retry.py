@@ -137,6 +137,53 @@ def test_options_of_the_next_run(app: App) -> None:
     assert [message.embed[kind][0]["task"] for kind in ("callbacks", "errbacks")] == [add.name, echo.name]
 
 
+def test_options_of_none_are_not_given(app: App) -> None:
+    @shared_task(bind=True)
+    def job(self: Any) -> None:
+        self.retry(countdown=1, queue=None, priority=None, serializer=None, shadow=None, ignore_result=None)
+
+    job.apply_async(queue="fast", priority=3, shadow="dim", ignore_result=True)
+    drain(app)
+    message = message_of(app)
+    assert (message.queue, message.priority, message.shadow, message.ignore_result) == ("fast", 3, "dim", True)
+
+
+def test_a_routing_key_for_the_next_run(app: App) -> None:
+    app.conf.task_queues = {"celery": None, "video": {"routing_key": "media.#"}}
+
+    @shared_task(bind=True)
+    def job(self: Any) -> None:
+        self.retry(countdown=1, routing_key="media.video")
+
+    job.delay()
+    drain(app)
+    assert message_of(app).queue == "video"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "complaint"),
+    [
+        ({"priority": "high"}, ValueError, "priority must be a whole number"),
+        ({"time_limit": "x"}, ValueError, "time_limit must be a number of seconds"),
+        ({"link": "x"}, ValueError, "link must be a signature"),
+        ({"args": "ab"}, TypeError, "args must be a list or tuple"),
+        ({"kwargs": [1]}, TypeError, "kwargs must be a dict"),
+        ({"chain": [add.s(1)]}, TypeError, "a later release"),
+    ],
+)
+def test_what_a_retry_cannot_have(app: App, options: Any, error: type[Exception], complaint: str) -> None:
+    @shared_task(bind=True)
+    def job(self: Any) -> None:
+        self.retry(countdown=0, **options)
+
+    result = job.delay()
+    drain(app)
+    with pytest.raises(error, match=complaint):
+        result.get(timeout=0)
+    add.delay(1, 2)
+    assert drain(app)[0].value == 3
+
+
 def test_expires_stays_as_it_was(app: App) -> None:
     @shared_task(bind=True)
     def job(self: Any) -> None:
