@@ -138,7 +138,9 @@ class Slot:
         count = 0
         try:
             while (delivery := self.batch.next()) is not None:
-                if self.stopping() or not self._enter(delivery):
+                # In a process that was stopped meanwhile, others may have taken over what it held.
+                late = self.clock() - now > self.app.broker.lease
+                if late or self.stopping() or not self._enter(delivery):
                     self.batch.take_back(delivery)
                     break
                 try:

@@ -279,6 +279,16 @@ def test_stopping_in_the_middle_of_a_batch_gives_back_the_rest(app: App, slot: S
     assert all(entry.deaths == entry.refusals == 0 and not entry.redelivered for entry in app.broker.entries.values())
 
 
+def test_after_more_than_a_lease_the_rest_of_the_batch_goes_back(app: App, slot: Slot, clock: Clock) -> None:
+    """The process was stopped meanwhile, and others may have begun what it held."""
+    taking = make_taking(clock)
+    slot.batch.size = 3
+    results = taking.delay_many([(app.broker.lease + 1,), (0,), (0,)])
+    poll(slot)
+    assert [result.state for result in results] == [states.SUCCESS] + [states.PENDING] * 2
+    assert sizes(app) == (2, 0)
+
+
 # -- the minder
 
 
