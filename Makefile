@@ -69,9 +69,9 @@ lint: $(VENV)/.$(EXTRA)  ## check style, types, sizes and imports
 	$(BIN)/python tools/budgets.py
 
 chaos: $(VENV)/.mariadb  ## kill, freeze and restart everything for a minute on each database, then audit
-	$(BIN)/python -m chaos --database sqlite --seconds 60 $(ARGS)
-	$(BIN)/python -m chaos --database postgresql --seconds 60 $(ARGS)
-	$(BIN)/python -m chaos --database mariadb --seconds 60 $(ARGS)
+	$(BIN)/python -m chaos faults --database sqlite $(ARGS)
+	$(BIN)/python -m chaos faults --database postgresql $(ARGS)
+	$(BIN)/python -m chaos faults --database mariadb $(ARGS)
 
 bench: $(VENV)/.$(EXTRA)  ## measure throughput and latency
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from django.conf import settings
 from django.db import DatabaseError, connection
 
 from chaos import record
+from chaos.models import Entry
+from chaos.monkey import Fault
+from chaos.runs import Runs
 from django_tasks import states
 from django_tasks.models import QueuedMessage, TaskResult
+
+#: Seconds between two looks at results, and how many of the newest are looked at.
+LOOK, NEWEST = 0.3, 2000
 
 
 class Sampler(threading.Thread):
@@ -19,91 +25,147 @@ class Sampler(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.first: dict[str, str | None] = {}
-        self.changed: list[str] = []
-        self.stop = threading.Event()
+        self.first: dict[str, tuple[str, str | None]] = {}
+        self.changed: set[str] = set()
+        self._stop_asked = threading.Event()
 
     def run(self) -> None:
         """Look until stopped."""
-        while not self.stop.wait(0.3):
+        while not self._stop_asked.wait(LOOK):
             try:
-                self.look()
+                self._look(NEWEST)
             except DatabaseError:
                 connection.close()  # the database is being restarted
+        connection.close()
 
-    def look(self, everything: bool = False) -> None:
-        """Compare what is stored with what was seen first."""
+    def finish(self) -> None:
+        """Stop, and look at everything once more."""
+        self._stop_asked.set()
+        self.join()
+        self._look(None)
+
+    def _look(self, limit: int | None) -> None:
         rows = TaskResult.objects.filter(status__in=states.READY_STATES).order_by("-date_done")
-        for task_id, result in rows.values_list("task_id", "result")[: None if everything else 2000]:
-            if self.first.setdefault(task_id, result) != result:
-                self.changed.append(task_id)
+        for task_id, status, result in rows.values_list("task_id", "status", "result")[:limit]:
+            if self.first.setdefault(task_id, (status, result)) != (status, result):
+                self.changed.add(task_id)
 
 
 @dataclass
 class Audit:
-    """The findings of one run."""
+    """The findings of one run: what must be empty comes first."""
+
+    #: Sent, and neither ended nor among the dead letters.
+    lost: list[str] = field(default_factory=list)
+    #: Succeeded, and the task that should follow did not run.
+    lost_links: list[str] = field(default_factory=list)
+    #: Ended, and later with another result.
+    changed: list[str] = field(default_factory=list)
+    #: Dead letters, though they did not kill a worker, nor was their worker killed or stopped each time.
+    innocent_dead: list[str] = field(default_factory=list)
+    #: Run, though their transaction was rolled back.
+    ghosts: list[str] = field(default_factory=list)
+    #: Run before they were due.
+    early: list[str] = field(default_factory=list)
+    #: ``acks_late=False``, and run a second time.
+    twice: list[str] = field(default_factory=list)
+    #: Followed by two tasks with different ids.
+    doubled_links: list[str] = field(default_factory=list)
+    #: Run again, though no fault had hit the run before, nor what its process finished in its last 20 ms.
+    unexplained: list[str] = field(default_factory=list)
+    #: Messages that are still there, dead letters aside.
+    left: list[str] = field(default_factory=list)
 
     sent: int = 0
     unsure: int = 0
-    lost: list[str] = field(default_factory=list)
-    lost_links: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
-    innocent_dead: list[str] = field(default_factory=list)
-    #: Dead letters that killed nobody, but whose worker the monkey did kill each time.
-    unlucky: list[str] = field(default_factory=list)
-    early: list[str] = field(default_factory=list)
-    still_running: int = 0
-    extra_starts: int = 0
-    kills: int = 0
+    #: Dead letters: those that killed their workers, and those whose worker was killed each time.
+    dead: int = 0
+    unlucky: int = 0
+    #: ``acks_late=False``, and neither run to its end nor known to have failed.
+    unfinished: int = 0
+    #: Extra runs by the fault that explains them.
+    extra: Counter[str] = field(default_factory=Counter)
+    #: The same one by one, for whoever looks into them.
+    explained: tuple[str, ...] = ()
+
+    def found(self) -> dict[str, list[str]]:
+        """Return what must be empty and is not."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, list) and value}
 
     @property
     def clean(self) -> bool:
-        """Whether nothing was lost, changed, buried by mistake or left behind."""
-        return not (self.lost or self.lost_links or self.changed or self.innocent_dead or self.still_running)
+        """Whether every promise was kept."""
+        return not self.found()
 
     def report(self) -> str:
         """Return the findings for people."""
+        counts = ", ".join(f"{n.replace('_', ' ')} {len(v)}" for n, v in vars(self).items() if isinstance(v, list))
+        extra = ", ".join(f"{name} {number}" for name, number in sorted(self.extra.items())) or "none"
+        shown = [f"\n{name}: {' '.join(ids[:10])}" for name, ids in self.found().items()]
         return (
-            f"sent {self.sent} (and {self.unsure} unsure), lost {len(self.lost)}, "
-            f"lost callbacks {len(self.lost_links)}, "
-            f"changed results {len(self.changed)}, innocent dead letters {len(self.innocent_dead)} "
-            f"(and {len(self.unlucky)} whose worker was killed each time), "
-            f"still running {self.still_running}, extra starts {self.extra_starts} for {self.kills} kills and freezes"
+            f"sent {self.sent} (and {self.unsure} unsure), {counts}\n"
+            f"dead letters of tasks that killed their workers {self.dead}, of others whose worker was killed each time "
+            f"{self.unlucky}; at most once and without an end {self.unfinished}\n"
+            f"extra runs: {extra}{''.join(shown)}"
         )
 
 
-def audit(path: str, sampler: Sampler) -> Audit:
-    """Compare the record with the tables."""
+def audit(path: Path, sampler: Sampler, faults: list[Fault]) -> Audit:
+    """Compare the record with the tables.
+
+    Args:
+        path: of the record.
+        sampler: what was seen of results meanwhile.
+        faults: all that was broken.
+    """
     kinds: dict[str, str] = {}
+    due: dict[str, float] = {}
     sent: set[str] = set()
-    starts: Counter[str] = Counter()
-    followed: set[str] = set()
-    findings = Audit()
+    links: dict[str, set[str]] = defaultdict(set)
+    runs = Runs(faults)
     for event in record.read(path):
         if event.kind == "sending":
             kinds[event.subject] = event.detail
+            due[event.subject] = event.due
         elif event.kind == "sent":
             sent.add(event.subject)
-        elif event.kind == "start":
-            starts[event.subject] += 1
         elif event.kind == "linked":
-            followed.add(event.subject)
-        elif event.kind in ("kill", "orphan", "freeze"):
-            findings.kills += 1
+            links[event.subject].add(event.detail)
+        elif event.kind in ("start", "end"):
+            runs.add(event)
+    runs.add_suicides({task_id for task_id, kind in kinds.items() if kind == "poison"})
+    committed = set(Entry.objects.values_list("task_id", flat=True))
+    sent |= committed  # also where the producer died before it could say so
+    findings = Audit(sent=len(sent), changed=sorted(sampler.changed))
+    findings.unsure = sum(kind != "rolled_back" for task_id, kind in kinds.items() if task_id not in sent)
+    _audit_tables(findings, sent, kinds, links, runs)
+    first = {task_id: each[0].start for task_id, each in runs.by_id.items()}
+    findings.early = [task_id for task_id, start in first.items() if start < due.get(task_id, 0.0)]
+    dropped = {i for i, kind in kinds.items() if kind == "rolled_back" or (kind == "atomic" and i not in committed)}
+    findings.ghosts = sorted(dropped & set(first))
+    findings.twice = [i for i, each in runs.by_id.items() if kinds.get(i) == "once" and len(each) > 1]
+    for run, fault in runs.extra():
+        if not fault:
+            findings.unexplained.append(run.task_id)
+        elif kinds.get(run.task_id) != "poison":
+            findings.extra[fault] += 1
+            findings.explained += (f"{fault}: {run}",)
+    return findings
+
+
+def _audit_tables(
+    findings: Audit, sent: set[str], kinds: dict[str, str], links: dict[str, set[str]], runs: Runs
+) -> None:
     ended = dict(TaskResult.objects.filter(status__in=states.READY_STATES).values_list("task_id", "status"))
     dead = set(QueuedMessage.objects.filter(status=QueuedMessage.DEAD).values_list("task_id", flat=True))
-    sampler.look(everything=True)
-    findings.sent, findings.unsure = len(sent), len(kinds) - len(sent)
-    findings.lost = sorted(sent - set(ended) - dead)
-    findings.lost_links = sorted(
-        i for i in sent if kinds[i] == "linked" and ended.get(i) == states.SUCCESS and i not in followed
-    )
-    findings.changed = sorted(set(sampler.changed))
+    missing = sorted(sent - set(ended) - dead)
+    findings.lost = [i for i in missing if kinds[i] != "once"]
+    findings.unfinished = len(missing) - len(findings.lost)
+    succeeded = [i for i in sent if kinds[i] == "linked" and ended.get(i) == states.SUCCESS]
+    findings.lost_links = sorted(i for i in succeeded if not links[i])
+    findings.doubled_links = sorted(i for i, ids in links.items() if len(ids) > 1)
+    left = QueuedMessage.objects.exclude(status=QueuedMessage.DEAD)
+    findings.left = list(left.values_list("task_id", flat=True))
     harmless = sorted(i for i in dead if kinds.get(i) != "poison")
-    findings.unlucky = [i for i in harmless if starts[i] > settings.TASK_MAX_DELIVERIES]
-    findings.innocent_dead = [i for i in harmless if i not in findings.unlucky]
-    findings.still_running = QueuedMessage.objects.exclude(status=QueuedMessage.DEAD).count()
-    expected = {"retried": 2}
-    normal = {i: n for i, n in starts.items() if kinds.get(i, "poison") != "poison"}
-    findings.extra_starts = sum(max(0, n - expected.get(kinds[i], 1)) for i, n in normal.items())
-    return findings
+    findings.innocent_dead = [i for i in harmless if not runs.is_unlucky(i)]
+    findings.dead, findings.unlucky = len(dead) - len(harmless), len(harmless) - len(findings.innocent_dead)

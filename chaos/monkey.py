@@ -1,144 +1,233 @@
-"""What goes wrong: processes killed and frozen, the database restarted."""
+"""What goes wrong: processes are killed and stopped, the database is restarted, frozen or locked."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-import signal
 import subprocess
-import sys
+import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import psutil
 
-from chaos import record
-from tests.servers import Server
+from chaos.stage import Stage
+
+#: What each of the workers is told: one of each kind of pool.
+WORKERS = (("-c", "2", "-n", "prefork@%h"), ("-c", "3", "-P", "threads", "-n", "threads@%h"))
+PRODUCERS = 2
+
+
+@dataclass
+class Fault:
+    """Something that was broken.
+
+    Attributes:
+        name: the method of ``Monkey`` that did it.
+        pids: the processes that it hit; none where all were hit through the database.
+        siblings: the other processes of their workers.
+        begin, end: seconds since the epoch.
+    """
+
+    name: str
+    pids: frozenset[int] = frozenset()
+    siblings: frozenset[int] = frozenset()
+    begin: float = field(default_factory=time.time)
+    end: float = 0.0
 
 
 class Monkey:
     """Runs workers and producers, and breaks them.
 
     Args:
-        directory: for logs.
-        workers: how many workers, each of two processes.
-        producers: how many producers.
-        server: the database server; None for SQLite.
-        lease: ``WORKER_LEASE``.
+        stage: where they run.
+        lease: ``WORKER_LEASE`` in seconds.
     """
 
-    def __init__(self, directory: Path, workers: int, producers: int, server: Server | None, lease: float) -> None:
-        self.directory = directory
-        self.server = server
+    def __init__(self, stage: Stage, lease: float) -> None:
+        self.stage = stage
         self.lease = lease
-        self.workers = [self._start_worker() for _ in range(workers)]
-        self.producers = [self._start_producer() for _ in range(producers)]
-        self.done: dict[str, int] = {}
-        self._thaw: list[tuple[float, psutil.Process]] = []
-
-    def _start_worker(self) -> subprocess.Popen[bytes]:
-        return self._spawn(["-m", "django", "runworker", "-c", "2", "-l", "INFO"], "worker")
+        self.workers = [stage.start_worker(*arguments) for arguments in WORKERS]
+        self.producers = [self._start_producer() for _ in range(PRODUCERS)]
+        self.faults: list[Fault] = []
+        #: How to undo what was stopped, and when (monotonic seconds).
+        self._undo: list[tuple[float, Callable[[], None]]] = []
 
     def _start_producer(self) -> subprocess.Popen[bytes]:
-        return self._spawn(["-m", "chaos.producer"], "producer")
+        return self.stage.start("-m", "chaos.producer", log="producer")
 
-    def _spawn(self, arguments: list[str], name: str) -> subprocess.Popen[bytes]:
-        with (self.directory / f"{name}.log").open("ab") as log:
-            return subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=log, start_new_session=True)
+    def play(self, seconds: float, only: Sequence[str] = ()) -> None:
+        """Break something every now and then.
 
-    def play(self, seconds: float) -> None:
-        """Break something every now and then."""
+        Args:
+            only: names of the methods below to choose from; all when empty.
+        """
         acts: list[Callable[[], None]] = [self.kill_child] * 6 + [self.freeze_child] * 2
-        acts += [self.kill_worker, self.freeze_worker, self.kill_producer]
-        if self.server is not None:
-            acts.append(self.restart_server)
+        acts += [self.kill_supervisor, self.freeze_supervisor, self.kill_worker, self.freeze_worker, self.kill_producer]
+        acts += [self.lock_database] if self.stage.server is None else [self.restart_server, self.freeze_server]
+        acts = [act for act in acts if not only or act.__name__ in only]
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             time.sleep(random.uniform(0.1, 0.9))
-            act = random.choice(acts)
             with contextlib.suppress(psutil.NoSuchProcess):
-                act()
-                self.done[act.__name__] = self.done.get(act.__name__, 0) + 1
-            self._thaw_due()
+                random.choice(acts)()
+            self._undo_due()
+
+    # -- processes
 
     def kill_child(self) -> None:
         """SIGKILL a worker process or a janitor."""
-        child = random.choice(self._children())
-        child.kill()
-        record.write("kill", "child", child.pid)
+        self._kill("kill_child", [self._child()])
 
-    def freeze_child(self) -> None:
-        """SIGSTOP one for longer than the lease."""
-        self._freeze([random.choice(self._children())])
-
-    def kill_worker(self) -> None:
+    def kill_supervisor(self) -> None:
         """SIGKILL a supervisor, and start a new worker."""
         position = random.randrange(len(self.workers))
-        worker = self.workers[position]
-        children = psutil.Process(worker.pid).children()
-        worker.kill()
-        worker.wait()
-        record.write("kill", "supervisor", worker.pid)
-        for child in children:
-            record.write("orphan", "child", child.pid)
-        self.workers[position] = self._start_worker()
+        self._kill("kill_supervisor", self._family(position)[:1])
+        self._replace_worker(position)
+
+    def kill_worker(self) -> None:
+        """SIGKILL a supervisor and all its children, as when a machine dies, and start a new worker."""
+        position = random.randrange(len(self.workers))
+        self._kill("kill_worker", self._family(position))
+        self._replace_worker(position)
+
+    def freeze_child(self) -> None:
+        """SIGSTOP a worker process or a janitor for longer than the lease."""
+        self._freeze("freeze_child", [self._child()])
+
+    def freeze_supervisor(self) -> None:
+        """SIGSTOP a supervisor for longer than the lease."""
+        self._freeze("freeze_supervisor", self._family(random.randrange(len(self.workers)))[:1])
 
     def freeze_worker(self) -> None:
         """SIGSTOP a whole worker for longer than the lease, as when a machine is suspended."""
-        worker = psutil.Process(random.choice(self.workers).pid)
-        self._freeze([worker, *worker.children()])
+        self._freeze("freeze_worker", self._family(random.randrange(len(self.workers))))
 
     def kill_producer(self) -> None:
         """SIGKILL a producer in the middle of what it does, and start another."""
         position = random.randrange(len(self.producers))
-        self.producers[position].kill()
+        self._kill("kill_producer", [psutil.Process(self.producers[position].pid)])
         self.producers[position].wait()
         self.producers[position] = self._start_producer()
 
-    def restart_server(self) -> None:
-        """Stop the database in good order or not, leave it down for a while, and start it again."""
-        assert self.server is not None
-        random.choice([self.server.stop, self.server.kill])()
-        time.sleep(random.uniform(0, 2))
-        self.server.start()
+    def _family(self, position: int) -> list[psutil.Process]:
+        """Return a worker's processes, its supervisor first."""
+        supervisor = psutil.Process(self.workers[position].pid)
+        return [supervisor, *supervisor.children()]
 
-    def _children(self) -> list[psutil.Process]:
-        return [child for worker in self.workers for child in psutil.Process(worker.pid).children()] or [
-            psutil.Process(self.workers[0].pid)
-        ]
+    def _child(self) -> psutil.Process:
+        children = [child for position in range(len(self.workers)) for child in self._family(position)[1:]]
+        return random.choice(children or self._family(0))
 
-    def _freeze(self, processes: list[psutil.Process]) -> None:
+    def _replace_worker(self, position: int) -> None:
+        self.workers[position].wait()
+        self.workers[position] = self.stage.start_worker(*WORKERS[position])
+
+    def _fault(self, name: str, processes: Sequence[psutil.Process]) -> Fault:
+        pids = frozenset(process.pid for process in processes)
+        families = [self._family(position) for position in range(len(self.workers))]
+        siblings = {each.pid for family in families if pids & {each.pid for each in family} for each in family}
+        fault = Fault(name, pids, frozenset(siblings) - pids)
+        self.faults.append(fault)
+        return fault
+
+    def _kill(self, name: str, processes: Sequence[psutil.Process]) -> None:
+        fault = self._fault(name, processes)
         for process in processes:
-            process.suspend()
-            record.write("freeze", "process", process.pid)
-            self._thaw.append((time.monotonic() + self.lease * random.uniform(0.5, 3), process))
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        fault.end = time.time()
 
-    def _thaw_due(self, everything: bool = False) -> None:
-        now = time.monotonic()
-        for due, process in list(self._thaw):
-            if everything or due <= now:
+    def _freeze(self, name: str, processes: Sequence[psutil.Process]) -> None:
+        fault = self._fault(name, processes)
+
+        def thaw() -> None:
+            for process in processes:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.resume()
-                self._thaw.remove((due, process))
+            fault.end = time.time()
+
+        self._undo.append((time.monotonic() + self.lease * random.uniform(1.2, 3), thaw))
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+
+    # -- the database
+
+    def restart_server(self) -> None:
+        """Stop the server in good order or not, leave it down for a while, and start it again."""
+        server = self.stage.server
+        assert server is not None
+        fault = Fault("restart_server")
+        self.faults.append(fault)
+        random.choice([server.stop, server.kill])()
+        time.sleep(random.uniform(0, 2))
+        server.start()
+        fault.end = time.time()
+
+    def freeze_server(self) -> None:
+        """SIGSTOP the server: connections stay open and nothing answers, for longer than the lease or not."""
+        server = self.stage.server
+        assert server is not None
+        if self._is_under_way("freeze_server"):
+            return
+        fault = Fault("freeze_server")
+        self.faults.append(fault)
+
+        def thaw() -> None:
+            server.thaw()
+            fault.end = time.time()
+
+        self._undo.append((time.monotonic() + self.lease * random.uniform(0.3, 2), thaw))
+        server.freeze()
+
+    def lock_database(self) -> None:
+        """Hold SQLite's write lock for longer than the lease or not, as a long transaction of a neighbour does."""
+        if self._is_under_way("lock_database"):
+            return
+        fault = Fault("lock_database")
+        self.faults.append(fault)
+        release = threading.Event()
+
+        def undo() -> None:
+            release.set()
+            thread.join()
+            fault.end = time.time()
+
+        thread = threading.Thread(target=_hold_the_write_lock, args=(release,))
+        self._undo.append((time.monotonic() + self.lease * random.uniform(0.3, 2), undo))
+        thread.start()
+
+    def _is_under_way(self, name: str) -> bool:
+        return any(fault.name == name and not fault.end for fault in self.faults)
+
+    # -- the end
+
+    def _undo_due(self, everything: bool = False) -> None:
+        now = time.monotonic()
+        for due, undo in list(self._undo):
+            if everything or due <= now:
+                self._undo.remove((due, undo))
+                undo()
 
     def stop_breaking(self) -> None:
         """Let everything live, and send nothing more."""
-        self._thaw_due(everything=True)
+        self._undo_due(everything=True)
         for producer in self.producers:
             producer.terminate()
             producer.wait()
         for position, worker in enumerate(self.workers):
             if worker.poll() is not None:
-                self.workers[position] = self._start_worker()
+                self._replace_worker(position)
 
-    def end(self) -> None:
-        """Stop the workers."""
-        for worker in self.workers:
-            worker.terminate()
-        for worker in self.workers:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.wait(15)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(worker.pid, signal.SIGKILL)
+
+def _hold_the_write_lock(release: threading.Event) -> None:
+    from django.db import connection, transaction
+
+    from chaos.models import Entry
+
+    with transaction.atomic():
+        Entry.objects.filter(task_id="").delete()
+        release.wait()
+    connection.close()

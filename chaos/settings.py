@@ -1,4 +1,4 @@
-"""Django settings of all processes of a chaos run."""
+"""Django settings of all processes of a scenario."""
 
 from __future__ import annotations
 

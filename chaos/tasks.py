@@ -1,4 +1,4 @@
-"""What the workers of a chaos run do."""
+"""What the workers of a scenario do."""
 
 from __future__ import annotations
 
@@ -6,38 +6,59 @@ import os
 import signal
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from chaos import record
 from django_tasks import shared_task
 
 
+@contextmanager
+def recorded(request: Any) -> Iterator[None]:
+    """Write down when the run of a task begins and ends, and in which process."""
+    run = f"{os.getpid()}/{request.retries}"
+    record.write("start", request.id, run)
+    try:
+        yield
+    finally:
+        record.write("end", request.id, run)
+
+
 @shared_task(bind=True)
 def work(self: Any, seconds: float = 0.0) -> str:
     """Take that long; return another value at each run, so that a result that changes is seen."""
-    record.write("start", self.request.id, os.getpid())
-    time.sleep(seconds)
-    record.write("end", self.request.id, os.getpid())
+    with recorded(self.request):
+        time.sleep(seconds)
+    return uuid.uuid4().hex
+
+
+@shared_task(bind=True, acks_late=False)
+def at_most_once(self: Any) -> str:
+    """Never run twice."""
+    with recorded(self.request):
+        time.sleep(0.01)
     return uuid.uuid4().hex
 
 
 @shared_task(bind=True, max_retries=5)
 def second_try(self: Any) -> str:
     """Succeed at the second run."""
-    record.write("start", self.request.id, os.getpid())
-    if self.request.retries == 0:
-        raise self.retry(countdown=0.5)
+    with recorded(self.request):
+        if self.request.retries == 0:
+            raise self.retry(countdown=0.5)
     return uuid.uuid4().hex
 
 
-@shared_task
-def linked(value: str, parent: str) -> None:
+@shared_task(bind=True)
+def linked(self: Any, value: str, parent: str) -> None:
     """Follow another task."""
-    record.write("linked", parent)
+    with recorded(self.request):
+        record.write("linked", parent, self.request.id)
 
 
 @shared_task(bind=True)
 def poison(self: Any) -> None:
     """Kill the process that runs this."""
-    record.write("start", self.request.id, os.getpid())
-    os.kill(os.getpid(), signal.SIGKILL)
+    with recorded(self.request):
+        os.kill(os.getpid(), signal.SIGKILL)

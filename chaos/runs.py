@@ -1,0 +1,106 @@
+"""Runs of tasks by the record, and which fault it was that made one of them necessary."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf
+
+from chaos.monkey import Fault
+from chaos.record import Event
+
+#: Seconds before its end of which a process may lose what it had finished: not yet stored.
+UNSTORED = 0.020
+#: The same where the machine has more to do than it can: such runs are counted by themselves.
+UNSTORED_UNDER_LOAD = 0.100
+#: Seconds that storing may take, waiting for locks included; a process that has done nothing for longer has stored.
+STORING = 1.0
+
+
+@dataclass
+class Run:
+    """One run of a task; ``end`` is infinite where it was cut short."""
+
+    task_id: str
+    pid: int
+    retries: int
+    start: float
+    end: float = inf
+
+
+class Runs:
+    """All runs of all tasks, in the order in which they began.
+
+    Args:
+        faults: all that was broken.
+    """
+
+    def __init__(self, faults: list[Fault]) -> None:
+        self.by_id: dict[str, list[Run]] = defaultdict(list)
+        #: Those that hit a process come first: they explain more than an outage that hits them all.
+        self._faults = sorted(faults, key=lambda fault: not fault.pids)
+        self._by_pid: dict[int, list[Run]] = defaultdict(list)
+
+    def add(self, event: Event) -> None:
+        """Take note of a start or an end."""
+        pid, retries = map(int, event.detail.split("/"))
+        if event.kind == "start":
+            run = Run(event.subject, pid, retries, event.time)
+            self.by_id[event.subject].append(run)
+            self._by_pid[pid].append(run)
+            return
+        mine = [run for run in self.by_id[event.subject] if (run.pid, run.retries) == (pid, retries)]
+        mine[-1].end = event.time
+
+    def add_suicides(self, poison: set[str]) -> None:
+        """Count the runs of tasks that kill their process as faults."""
+        for task_id in poison:
+            for run in self.by_id.get(task_id, []):
+                fault = Fault("poison", frozenset({run.pid}), begin=run.start, end=run.start + UNSTORED)
+                self._faults.insert(0, fault)
+
+    def extra(self) -> Iterator[tuple[Run, str]]:
+        """Yield the runs that another run of the same message followed, with the name of the fault that explains it.
+
+        The name is empty where none does, and "load" where one does if storing may have taken longer.
+        """
+        for runs in self.by_id.values():
+            last: dict[int, Run] = {}
+            for run in runs:
+                if before := last.get(run.retries):
+                    cause = self._cause(before)
+                    late = None if cause else self._cause(before, UNSTORED_UNDER_LOAD)
+                    yield before, cause.name if cause else "load" if late else ""
+                last[run.retries] = run
+
+    def is_unlucky(self, task_id: str) -> bool:
+        """Whether every run of a task, and more than one, was hit by a fault that was not another task."""
+        causes = [self._cause(run) for run in self.by_id.get(task_id, [])]
+        return len(causes) > 1 and all(cause is not None and cause.name != "poison" for cause in causes)
+
+    def _cause(self, run: Run, unstored: float = UNSTORED) -> Fault | None:
+        """Return the fault that hit a run, or its process before it could store what the run came to.
+
+        So a fault explains as many runs as its process has slots, and what that finished in its last 20 ms.
+        """
+        hits = (fault for fault in self._faults if self._hits(fault, run.pid) and self._cut(fault, run, unstored))
+        return next(hits, None)
+
+    def _hits(self, fault: Fault, pid: int) -> bool:
+        if fault.name == "kill_producer":
+            return False
+        # Without its janitor a worker loses its leases; a stopped supervisor cannot replace one that dies meanwhile.
+        for_all = fault.name == "freeze_supervisor" or (
+            fault.name == "freeze_child" and not any(each in self._by_pid for each in fault.pids)
+        )
+        return not fault.pids or pid in fault.pids or (for_all and pid in fault.siblings)
+
+    def _cut(self, fault: Fault, run: Run, unstored: float) -> bool:
+        if run.start <= fault.end and run.end >= fault.begin:
+            return True
+        if run.end > fault.begin:
+            return False
+        before = [min(each.end, fault.begin) for each in self._by_pid[run.pid] if each.start <= fault.begin]
+        last = max(before)
+        return run.end >= last - unstored and last >= fault.begin - STORING
