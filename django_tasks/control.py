@@ -18,7 +18,7 @@ from django_tasks.outcome import TaskMeta
 
 if TYPE_CHECKING:
     from django_tasks.app import App
-    from django_tasks.brokers.base import Control as BrokerControl
+    from django_tasks.brokers.control import Control as BrokerControl
 
 #: Orders that workers understand.
 TERMINATE, PAUSE, RESUME, RESIZE, SHUTDOWN = "terminate", "pause", "resume", "resize", "shutdown"
@@ -59,6 +59,8 @@ class Control:
         waiting = {delivery.message.id for delivery in deliveries}
         others = [each for each in task_ids if each not in waiting]
         self._mark_revoked(others, TaskRevokedError("terminated" if terminate else "revoked"))
+        # What a worker holds may come back before it has begun. Last, so that whoever reserves it then finds the end.
+        control.mark_redelivered(others)
 
     def _mark_revoked(self, task_ids: list[str], error: Exception) -> None:
         """Store REVOKED for what no queue holds; where the task has ended, that stays."""

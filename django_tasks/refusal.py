@@ -31,7 +31,8 @@ def refuse(app: App, delivery: Delivery, task: Any, admit: Callable[[Any], float
         return _unreadable(app, delivery)
     if task is None:
         return _unknown(app, delivery)
-    if message.redelivered and (ended := _ended_before(app, delivery)) is not None:
+    # A retry may have been revoked in the run before it, which stores nothing where results are ignored.
+    if (message.redelivered or message.retries) and (ended := _ended_before(app, delivery)) is not None:
         return ended
     if message.expires is not None and message.expires.timestamp() < app.broker.now():
         return _expired(app, delivery, task)

@@ -9,7 +9,7 @@ import pytest
 from django.db import transaction
 
 from django_tasks import App, AsyncResult, shared_task, signals, states
-from django_tasks.brokers.base import new_lease
+from django_tasks.brokers.base import Settlement, Verb, new_lease
 from django_tasks.control import signal_number
 from django_tasks.exceptions import TaskRevokedError
 from django_tasks.executor import Executor
@@ -125,6 +125,35 @@ def test_callbacks_of_a_revoked_task(app: App) -> None:
     result = add.apply_async((1, 2), link=add.s(1), link_error=add.s(1))
     app.control.revoke(result.id)
     assert waiting(app) == []
+
+
+def test_a_task_that_is_given_back(app: App) -> None:
+    """A worker has it, but has not begun: behind a long task, or because it stops."""
+    result, other = add.delay(1, 2), add.delay(3, 4)
+    held = reserve(app)
+    app.control.revoke(result.id)
+    app.broker.settle([Settlement(each, Verb.RETURN) for each in held])
+    assert [(outcome.state, outcome.runtime > 0) for outcome in drain(app)] == [
+        (states.REVOKED, False),
+        (states.SUCCESS, True),
+    ]
+    assert result.state == states.REVOKED
+    assert other.get(timeout=0) == 7
+
+
+def test_retries_of_a_task_whose_result_is_ignored(app: App) -> None:
+    runs = []
+
+    @shared_task(bind=True, ignore_result=True)
+    def job(self: Any) -> None:
+        runs.append(self.request.retries)
+        if not self.request.retries:
+            app.control.revoke(self.request.id)
+        raise self.retry(countdown=0)
+
+    job.delay()
+    assert [outcome.state for outcome in drain(app)] == [states.RETRY, states.REVOKED]
+    assert runs == [0]
 
 
 def test_in_a_transaction(app: App) -> None:

@@ -6,7 +6,7 @@ import os
 import select
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +17,7 @@ from django_tasks.message import Message, decode_envelope
 if TYPE_CHECKING:
     from django_tasks.backends.base import ResultBackend
     from django_tasks.brokers.browse import Browser
+    from django_tasks.brokers.control import Control
     from django_tasks.outcome import Outcome
 
 #: Makes the messages that follow an outcome, once it is known which outcome was stored.
@@ -104,35 +105,6 @@ class Size:
     dead: int = 0
     #: Seconds that the oldest waiting message has waited.
     oldest: float = 0.0
-
-
-@dataclass(slots=True)
-class Order:
-    """Something workers are told to do (``control.py``)."""
-
-    number: int
-    kind: str
-    node: str
-    arguments: dict[str, Any] = field(default_factory=dict)
-
-
-class Control:
-    """What a broker needs for remote control."""
-
-    def give_order(self, kind: str, node: str, arguments: dict[str, Any]) -> None:
-        """Leave an order for the worker ``node`` (``name@host``), or for all when it is empty."""
-        raise NotImplementedError
-
-    def orders(self, after: int) -> list[Order]:
-        """Return the orders given since number ``after``; for a negative number only the newest.
-
-        One that commits late may come with a number below ``after``: the caller goes on from the highest it has seen.
-        """
-        raise NotImplementedError
-
-    def take(self, task_ids: Sequence[str], lease: int) -> list[Delivery]:
-        """Reserve waiting and delayed messages by task id, to end them."""
-        raise NotImplementedError
 
 
 class Broker:

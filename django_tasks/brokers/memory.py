@@ -13,9 +13,7 @@ from django_tasks.brokers.base import (
     UNKNOWN_RESERVATION_AGE,
     Beat,
     Broker,
-    Control,
     Delivery,
-    Order,
     Settlement,
     Size,
     Verb,
@@ -23,6 +21,7 @@ from django_tasks.brokers.base import (
     drain,
     readable,
 )
+from django_tasks.brokers.control import Control, Order
 from django_tasks.brokers.memory_browse import MemoryBrowser
 from django_tasks.brokers.rules import Vigil, stored_envelope
 from django_tasks.message import Message
@@ -139,7 +138,7 @@ class MemoryBroker(Broker):
         entry.deaths += settlement.died and entry.alone
         entry.refusals += settlement.refused
         entry.alone = entry.alone or settlement.died
-        entry.redelivered = settlement.delivery.redelivered or settlement.died
+        entry.redelivered = entry.redelivered or settlement.delivery.redelivered or settlement.died
         entry.admitted = entry.admitted or settlement.admitted
         entry.due_at = self.now() + settlement.delay if settlement.delay > 0 else 0.0
         entry.worker = entry.lease = None
@@ -226,3 +225,9 @@ class MemoryControl(Control):
         with self.broker.lock:
             found = [entry for entry in self.broker.free() if entry.id in task_ids]
             return [self.broker.hand_out(entry, "control", lease) for entry in found]
+
+    def mark_redelivered(self, task_ids: Sequence[str]) -> None:
+        """Mark entries by task id."""
+        with self.broker.lock:
+            for entry in self.broker.entries.values():
+                entry.redelivered = entry.redelivered or entry.id in task_ids

@@ -77,7 +77,7 @@ def give_back(ids: Sequence[int]) -> str:
     """Release rows. Parameters: status, due_at, deaths, refusals, alone, redelivered, admitted, lease."""
     return (
         f"UPDATE {TABLE} SET status = %s, due_at = %s, deaths = %s, refusals = %s, "
-        f"alone = %s, redelivered = %s, admitted = %s, worker = NULL, lease = NULL, reserved_at = NULL "
+        f"alone = %s, redelivered = redelivered OR %s, admitted = %s, worker = NULL, lease = NULL, reserved_at = NULL "
         f"WHERE id IN {listed(ids)} AND lease = %s"
     )
 

@@ -15,14 +15,13 @@ from django_tasks.brokers import orm_sql as sql
 from django_tasks.brokers.base import (
     UNKNOWN_RESERVATION_AGE,
     Beat,
-    Control,
     Delivery,
-    Order,
     Settlement,
     Size,
     Verb,
     deliver,
 )
+from django_tasks.brokers.control import Control, Order
 from django_tasks.brokers.orm_table import MessageTable
 from django_tasks.databases import Database
 from django_tasks.models import QueuedMessage, WorkerOrder, WorkerProcess
@@ -206,13 +205,25 @@ class ORMControl(Control):
     def take(self, task_ids: Sequence[str], lease: int) -> list[Delivery]:
         """Reserve waiting and delayed rows by task id."""
         self.broker.server_clock.keep_set(self.broker.clock)
-        chunks = [task_ids[start : start + CHUNK] for start in range(0, len(task_ids), CHUNK)]
+        chunks = _chunks(task_ids)
         return [each for chunk in chunks for each in self.database.run(partial(self._take, chunk, lease))]
 
     def _take(self, task_ids: Sequence[str], lease: int) -> list[Delivery]:
         waiting = (QueuedMessage.READY, QueuedMessage.ALONE, QueuedMessage.DELAYED)
-        rows = QueuedMessage.objects.using(self.database.alias).filter(task_id__in=list(task_ids), status__in=waiting)
+        rows = self._messages_of(task_ids).filter(status__in=waiting)
         with self.database.atomic():
             found = list(_locked(rows.order_by("pk")))
             self.messages.mark([row.pk for row in found], "control", lease, self.broker.now())
         return [delivery_of(row, self.accept, lease) for row in found]
+
+    def mark_redelivered(self, task_ids: Sequence[str]) -> None:
+        """Mark rows by task id."""
+        for chunk in _chunks(task_ids):
+            self.database.run(partial(self._messages_of(chunk).update, redelivered=True))
+
+    def _messages_of(self, task_ids: Sequence[str]) -> Any:
+        return QueuedMessage.objects.using(self.database.alias).filter(task_id__in=list(task_ids))
+
+
+def _chunks(task_ids: Sequence[str]) -> list[Sequence[str]]:
+    return [task_ids[start : start + CHUNK] for start in range(0, len(task_ids), CHUNK)]

@@ -9,7 +9,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from django_tasks import control
-from django_tasks.brokers.base import Order
+from django_tasks.brokers.control import Order
 from django_tasks.worker import shared
 from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.shared import Page, Seat

@@ -570,6 +570,17 @@ def test_taking_back_by_id(broker: Broker, hand: Hand, clock: Clock) -> None:
     assert broker.control.take([], new_lease()) == []
 
 
+def test_marking_by_id_what_workers_hold(broker: Broker, hand: Hand) -> None:
+    assert broker.control is not None
+    send(broker, "marked", "other")
+    for each in hand.take():
+        assert not each.redelivered
+        broker.control.mark_redelivered(["marked", "unknown", *map(str, range(1100))])
+        assert hand.settle(each, Verb.RETURN)
+    broker.control.mark_redelivered([])
+    assert [(each.message.id, each.redelivered) for each in hand.take()] == [("marked", True), ("other", False)]
+
+
 def test_what_was_taken_back_and_forgotten_is_rescued(broker: Broker) -> None:
     assert broker.control is not None
     send(broker, "1")
