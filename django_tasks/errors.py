@@ -111,7 +111,7 @@ class ExceptionInfo:
         return self.traceback
 
     def __repr__(self) -> str:
-        return f"<ExceptionInfo: {self.exception!r}>"
+        return f"<ExceptionInfo: {safe_repr(self.exception)}>"
 
 
 def raisable(value: Any) -> Exception:
@@ -119,7 +119,7 @@ def raisable(value: Any) -> Exception:
     if isinstance(value, Exception):
         return value
     if isinstance(value, BaseException):
-        return TaskError(f"The task raised {value!r}")
+        return TaskError(f"The task raised {safe_repr(value)}")
     return Exception(value)
 
 

@@ -7,6 +7,8 @@ import numbers
 from datetime import datetime
 from typing import Any
 
+from django_tasks.utils.saferepr import saferepr, safestr
+
 
 class CeleriacError(Exception):
     """Base of everything raised here that is not about one task's run."""
@@ -78,7 +80,7 @@ class Reject(TaskPredicate):
         self.requeue = requeue
 
     def __str__(self) -> str:
-        return f"reject requeue={self.requeue}: {self.reason}"
+        return f"reject requeue={self.requeue}: {safestr(self.reason)}"
 
 
 class Retry(TaskPredicate):
@@ -96,7 +98,7 @@ class Retry(TaskPredicate):
         super().__init__(message, exc, when)
         self.message = message
         self.exc = exc
-        self.excs = repr(exc) if exc is not None else None
+        self.excs = saferepr(exc) if exc is not None else None
         self.when = when
 
     def humanize(self) -> str:

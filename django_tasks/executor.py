@@ -24,6 +24,7 @@ from django_tasks.exceptions import EncodeError, Ignore, OperationalError, Rejec
 from django_tasks.finish import failure
 from django_tasks.message import Message
 from django_tasks.outcome import Outcome, TaskMeta
+from django_tasks.utils.saferepr import safestr
 
 if TYPE_CHECKING:
     from django_tasks.app import App
@@ -238,7 +239,7 @@ class Executor:
             if outcome.value.requeue:
                 delivery.redelivered = True  # so that the task can tell, and requeue only once
                 return Settlement(delivery, Verb.RETURN)
-            return Settlement(delivery, Verb.DEAD, reason=str(outcome.value.reason or "rejected by the task"))
+            return Settlement(delivery, Verb.DEAD, reason=safestr(outcome.value.reason or "rejected by the task"))
         return Settlement(delivery, Verb.ACK)
 
     def _stores(self, task: Any, message: Message, failed: bool = False) -> bool:

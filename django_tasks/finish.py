@@ -20,6 +20,7 @@ from django_tasks.context import Context
 from django_tasks.errors import format_traceback
 from django_tasks.message import Message
 from django_tasks.outcome import Outcome, TaskMeta
+from django_tasks.utils.saferepr import saferepr, safestr
 
 if TYPE_CHECKING:
     from django_tasks.app import App
@@ -49,7 +50,7 @@ def failure(
     """Make the outcome of a delivery that ends without (or after) a run, with an exception as its result."""
     message = delivery.message
     meta = ended_by(app, message, exc, state) if message.id and message.ignore_result is not True else None
-    settlement = Settlement(delivery, verb, reason=str(exc) or repr(exc))
+    settlement = Settlement(delivery, verb, reason=safestr(exc) or saferepr(exc))
     return Outcome(message, state, exc, meta=meta, settlement=settlement)
 
 

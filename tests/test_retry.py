@@ -315,6 +315,52 @@ def test_autoretry_for(app: App) -> None:
     assert repr(result.result) == "ValueError('bad')"
 
 
+class Unspeakable(Exception):
+    """An error that cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+    __str__ = __repr__
+
+
+@pytest.mark.parametrize("by_itself", [True, False])
+def test_an_error_that_cannot_be_shown(app: App, by_itself: bool) -> None:
+    @shared_task(bind=True, autoretry_for=(Unspeakable,) if by_itself else (), default_retry_delay=0)
+    def job(self: Any) -> str:
+        if self.request.retries < 2:
+            error = Unspeakable("x")
+            raise error if by_itself else self.retry(exc=error, countdown=0)
+        return "done"
+
+    result = job.delay()
+    retried, again, outcome = drain(app)
+    assert (retried.state, again.state, outcome.state) == (states.RETRY, states.RETRY, states.SUCCESS)
+    assert str(retried.value) == "Retry in 0s: <Unspeakable that cannot be shown>"
+    assert result.get() == "done"
+
+
+@pytest.mark.parametrize(
+    ("raised", "state"),
+    [
+        (Unspeakable, states.FAILURE),
+        (lambda: Reject(Unspeakable()), states.REJECTED),
+        (lambda: Retry(exc=Unspeakable()), states.FAILURE),
+    ],
+    ids=["raised", "rejected", "retried"],
+)
+def test_a_failure_that_cannot_be_shown(app: App, raised: Any, state: str) -> None:
+    @shared_task
+    def job() -> None:
+        raise raised()
+
+    result = job.delay()
+    assert [outcome.state for outcome in drain(app)] == [state]
+    assert result.state == states.FAILURE
+    add.delay(1, 2)
+    assert drain(app)[0].value == 3
+
+
 def test_one_class_needs_no_tuple(app: App) -> None:
     @shared_task(autoretry_for=OSError, dont_autoretry_for=PermissionError, max_retries=1)
     def job(refused: bool) -> None:

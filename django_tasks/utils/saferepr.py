@@ -23,6 +23,14 @@ def saferepr(value: Any, maxlen: int = 1024, *, large: bool = False) -> str:
     return text if len(text) <= maxlen else text[: maxlen - 3] + "..."
 
 
+def safestr(value: Any) -> str:
+    """Return ``str(value)``, whatever its ``__str__`` does: exceptions of users may have one that fails."""
+    try:
+        return str(value)
+    except Exception:
+        return saferepr(value)
+
+
 class _Bounded(reprlib.Repr):
     def __init__(self) -> None:
         super().__init__()

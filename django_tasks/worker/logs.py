@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django_tasks import signals
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.utils.log import JsonFormatter, SecretFilter, TaskFormatter, task_logger
-from django_tasks.utils.saferepr import saferepr
+from django_tasks.utils.saferepr import saferepr, safestr
 
 if TYPE_CHECKING:
     from django_tasks.conf import Settings
@@ -141,7 +141,7 @@ def task_failed(message: Message, error: BaseException, *, expected: bool = Fals
 def task_retried(message: Message, reason: object) -> None:
     """Log that a task is going to run again; ``reason`` is the ``Retry`` that says when and why."""
     if logger.isEnabledFor(logging.INFO):
-        _log(logging.INFO, message, "Task %s[%s] retry: %s", _shorten(str(reason)))
+        _log(logging.INFO, message, "Task %s[%s] retry: %s", _shorten(safestr(reason)))
 
 
 def task_ignored(message: Message) -> None:
@@ -159,7 +159,13 @@ def task_revoked(message: Message, reason: str = "revoked") -> None:
 
 def task_rejected(message: Message, reject: Reject) -> None:
     """Log that a task has refused its message."""
-    _log(logging.WARNING, message, "Task %s[%s] rejected, requeue=%s: %s", reject.requeue, _shorten(str(reject.reason)))
+    _log(
+        logging.WARNING,
+        message,
+        "Task %s[%s] rejected, requeue=%s: %s",
+        reject.requeue,
+        _shorten(safestr(reject.reason)),
+    )
 
 
 def task_unknown(message: Message) -> None:
