@@ -496,6 +496,12 @@ def test_workers(database_app: App) -> None:
     assert "5 m ago, silent" in ok("workers").replace(" 1 s ago", " ago")
 
 
+def test_workers_tells_how_many_tasks_each_runs_at_once(database_app: App) -> None:
+    names = ("one/1-a", "one/2-b", "one/janitor-3", "two/1-a")
+    database_app.broker.heartbeat([Beat(f"celery@{name}", f"celery@{name[:3]}", 1, ["celery"]) for name in names])
+    assert ok("workers").endswith("\n\nTasks at once: 2 (celery@one), 1 (celery@two)\n")
+
+
 def test_list(database_app: App) -> None:
     app = database_app
     dead = bury(app, add.delay(1, 1))

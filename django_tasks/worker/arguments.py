@@ -9,6 +9,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options, under Celery's names where it has them."""
     add = parser.add_argument
     add("-c", "--concurrency", type=int, metavar="N", help="tasks that run at once (number of CPUs)")
+    add("--autoscale", metavar="MAX,MIN", help="processes by how much there is to do, instead of -c")
     add("-P", "--pool", choices=("prefork", "threads", "solo"), help="what runs them (prefork where it is safe)")
     add("-Q", "--queues", metavar="A,B", help="queues to take tasks from (all of TASK_QUEUES)")
     add("-X", "--exclude-queues", metavar="A,B", help="queues not to take tasks from")

@@ -32,7 +32,7 @@ class Facts:
         app: the app's name.
         broker: the broker's URL; passwords are masked.
         results: the result backend's URL; passwords are masked.
-        concurrency: how many tasks run at once.
+        concurrency: how many tasks run at once; for a worker that scales itself, from where to where.
         pool: what runs them (``prefork``, ``threads``, ``solo``).
         queues: names of the queues that the worker takes tasks from, the first first.
         tasks: names of the tasks that it knows.
@@ -44,7 +44,7 @@ class Facts:
     app: str
     broker: str
     results: str
-    concurrency: int
+    concurrency: int | str
     pool: str
     queues: Sequence[str]
     tasks: Iterable[str]

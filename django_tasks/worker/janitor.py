@@ -21,6 +21,7 @@ from django_tasks.finish import failure
 from django_tasks.message import Message
 from django_tasks.outcome import TaskMeta
 from django_tasks.worker import shared
+from django_tasks.worker.autoscale import Load
 from django_tasks.worker.batch import finish_all
 from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.orders import Orders
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("django_tasks.worker")
 
-#: Seconds between two rounds, two looks at orders, two looks at the outbox, two prunings of old results.
-ROUND, ORDERS, RELAY, PRUNE = 0.5, 1.0, 1.0, 30.0
+#: Seconds between two rounds, two looks at orders, at how much there is to do, at the outbox, two prunings of results.
+ROUND, ORDERS, LOAD, RELAY, PRUNE = 0.5, 1.0, 1.0, 1.0, 30.0
 #: Results removed at a time.
 PRUNE_BATCH = 500
 #: Heartbeats in the time of one lease.
@@ -70,10 +71,12 @@ class Janitor:
         self.identity = identity
         self.alone = alone
         self.orders = Orders(app, options, page)
+        self.load = Load(app, options, page) if options.least else None
         self.relay = Relay(app)
-        self._next = dict.fromkeys(("beat", "orders", "relay", "prune"), 0.0)
+        self._next = dict.fromkeys(("beat", "orders", "load", "relay", "prune"), 0.0)
         relay = RELAY if app.conf.task_outbox else PRUNE
-        self._interval = {"beat": app.broker.lease / BEATS_PER_LEASE, "orders": ORDERS, "relay": relay, "prune": PRUNE}
+        self._interval = {"beat": app.broker.lease / BEATS_PER_LEASE, "orders": ORDERS, "load": LOAD, "relay": relay,
+                          "prune": PRUNE}  # fmt: skip
         self._trouble = ""
         self._trouble_since = 0.0
         #: Messages of dead workers that it has in its own hands, and the lease it holds them under.
@@ -137,6 +140,8 @@ class Janitor:
         self.rescue(self._outage if now < self._forgive_until else 0.0)
         if self._is_due("orders", now):
             self.orders.obey()
+        if self.load is not None and self._is_due("load", now):
+            self.load.report()
         if self._is_due("relay", now):
             self.relay.publish()
         if self._is_due("prune", now) and self.app.backend.prune(PRUNE_BATCH) == PRUNE_BATCH:

@@ -26,7 +26,8 @@ class WorkerOptions:
         hostname: ``name@host``.
         queues: queues to take messages from.
         pool: prefork, threads or solo.
-        concurrency: tasks that run at once.
+        concurrency: tasks that run at once, at most.
+        least: processes that stay when there is little to do (``--autoscale``); 0 for as many as ``concurrency``.
         max_tasks: tasks after which a process is replaced.
         max_memory: KiB of resident memory after which it is.
         limits: hard and soft time limit (seconds) of tasks that have none of their own.
@@ -40,6 +41,7 @@ class WorkerOptions:
     queues: tuple[str, ...]
     pool: str = PREFORK
     concurrency: int = 1
+    least: int = 0
     max_tasks: int | None = None
     max_memory: int | None = None
     limits: tuple[float | None, float | None] = (None, None)
@@ -55,8 +57,8 @@ class WorkerOptions:
 
     @property
     def processes(self) -> int:
-        """How many worker processes there are."""
-        return self.concurrency if self.pool == PREFORK else 1
+        """How many worker processes there are at first."""
+        return (self.least or self.concurrency) if self.pool == PREFORK else 1
 
     @property
     def slots(self) -> int:
@@ -80,7 +82,8 @@ def worker_options(app: App, given: dict[str, Any]) -> WorkerOptions:
         number = given.get(name)
         if number is not None and not number >= 0:
             raise ImproperlyConfigured(f"--{name.replace('_', '-')} must not be below 0, not {number:g}")
-    concurrency = given.get("concurrency") or conf.worker_concurrency or os.cpu_count() or 1
+    most, least = _autoscale(given.get("autoscale"), pool)
+    concurrency = most or given.get("concurrency") or conf.worker_concurrency or os.cpu_count() or 1
     hard = _first(given.get("time_limit"), conf.task_time_limit)
     soft = _first(given.get("soft_time_limit"), conf.task_soft_time_limit)
     if hard and soft and soft >= hard:
@@ -90,6 +93,7 @@ def worker_options(app: App, given: dict[str, Any]) -> WorkerOptions:
         queues=_queues(app, given.get("queues"), given.get("exclude_queues")),
         pool=pool,
         concurrency=1 if pool == SOLO else concurrency,
+        least=least,
         max_tasks=_first(given.get("max_tasks_per_child"), conf.worker_max_tasks_per_child),
         max_memory=_first(given.get("max_memory_per_child"), conf.worker_max_memory_per_child),
         limits=(hard, soft),
@@ -104,6 +108,27 @@ def worker_options(app: App, given: dict[str, Any]) -> WorkerOptions:
 _NUMBERS = ("concurrency", "max_tasks_per_child", "max_memory_per_child", "time_limit", "soft_time_limit")
 #: Bytes of a node name; the names of its processes have to fit into their places.
 LONGEST_NAME = 150
+
+
+def _autoscale(text: str | None, pool: str) -> tuple[int, int]:
+    """Return the most and the fewest processes of ``--autoscale MAX,MIN``; zeros for none."""
+    if text is None:
+        return 0, 0
+    if pool != PREFORK:
+        raise ImproperlyConfigured(
+            f"--autoscale changes the number of processes, and the {pool} pool has one. Use --pool prefork"
+            + (", or -c with as many threads as you ever want: idle ones cost little." if pool == THREADS else ".")
+        )
+    most, _, least = text.partition(",")
+    try:
+        numbers = int(most), int(least or 1)
+    except ValueError:
+        numbers = 0, 0
+    if not numbers[0] >= numbers[1] >= 1:
+        raise ImproperlyConfigured(
+            f"--autoscale {text} is not MAX,MIN, two numbers with MAX >= MIN >= 1, such as --autoscale 10,3"
+        )
+    return numbers
 
 
 def _first(given: Any, otherwise: Any) -> Any:

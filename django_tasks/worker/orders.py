@@ -58,7 +58,7 @@ class Orders:
         elif order.kind in (control.PAUSE, control.RESUME):
             self.page.paused = order.kind == control.PAUSE
             logger.warning("Told to %s", order.kind)
-        elif order.kind == control.RESIZE and self.options.forks and self.options.slots == 1:
+        elif order.kind == control.RESIZE and self._can_resize():
             self.page.wanted = max(1, min(self.page.wanted + order.arguments["by"], len(self.page.seats) // 2))
             logger.warning("Told to run %d processes", self.page.wanted)
         elif order.kind == control.SHUTDOWN:
@@ -66,6 +66,10 @@ class Orders:
             self.page.shutdown_ordered = 1
         else:
             logger.warning("Order %r cannot be carried out by this worker", order.kind)
+
+    def _can_resize(self) -> bool:
+        # A worker that scales itself would undo it.
+        return self.options.forks and self.options.slots == 1 and not self.options.least
 
     def _terminate(self, seat: Seat, started: float, signum: int) -> None:
         """Kill the process that runs a task. In a threads pool that would hit its neighbours."""

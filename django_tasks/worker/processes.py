@@ -156,6 +156,17 @@ class Processes:
             logger.error("The janitor has not gone round for %.0f s and is killed", silence)
             os.kill(self.janitor_pid, signal.SIGKILL)
 
+    def staying(self) -> list[int]:
+        """Return the worker processes that were not told to stop."""
+        return [pid for pid in self.workers if pid not in self._told]
+
+    def shrink(self, wanted: int) -> None:
+        """Tell processes that are too many to stop: those that run nothing before others, the youngest first."""
+        staying = self.staying()
+        staying.reverse()
+        staying.sort(key=lambda pid: any(seat.state == shared.BUSY for seat in self.workers[pid]))
+        self.tell_to_stop(staying[: max(0, len(staying) - wanted)])
+
     def tell_to_stop(self, pids: list[int]) -> None:
         """Let worker processes finish what they run and end; each is told once."""
         for pid in pids:

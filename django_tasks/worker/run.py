@@ -98,7 +98,7 @@ def _facts(app: App, options: WorkerOptions) -> Facts:
         app=app.main or "default",
         broker=app.conf.broker_url,
         results=app.conf.result_backend,
-        concurrency=options.concurrency,
+        concurrency=f"{{min={options.least}, max={options.concurrency}}}" if options.least else options.concurrency,
         pool=options.pool,
         queues=options.queues,
         tasks=sorted(app.tasks),

@@ -185,6 +185,9 @@ class Page:
     wanted = Field(72, "q")
     #: Set by a shutdown order.
     shutdown_ordered = Field(80, "B")
+    #: For how many processes there is work, and how often the janitor has counted that.
+    demand = Field(88, "q")
+    reports = Field(96, "q")
 
     base = 0
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from django_tasks import signals
 from django_tasks.brokers.base import drain
 from django_tasks.worker import shared
+from django_tasks.worker.autoscale import Autoscaler
 from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.processes import Processes, say_stopping
 from django_tasks.worker.shared import Page
@@ -44,6 +45,7 @@ class Supervisor:
         self.page.supervisor_pid = os.getpid()
         self.page.wanted = options.processes
         self.processes = Processes(app, options, self.page)
+        self.autoscaler = Autoscaler(options, self.page) if options.least else None
         self.signals_received = signals_received
         self.deadline = 0.0
         self.ready = False
@@ -71,6 +73,8 @@ class Supervisor:
             if now >= self.deadline:
                 self.processes.kill_all()
             return bool(self.processes.workers)
+        if self.autoscaler is not None:
+            self.autoscaler.scale(now)
         self._replace(now)
         self._report_ready()
         return bool(self.processes.workers) or not (self.options.burst and self.page.drained)
@@ -80,9 +84,10 @@ class Supervisor:
         processes = self.processes
         if self.options.burst and self.page.drained:
             return
-        while len(processes.workers) < self.page.wanted and now >= processes.fork_after and processes.fork_worker():
+        # Those that were told to stop do not count: they take nothing more, and may be long at what they have.
+        while len(processes.staying()) < self.page.wanted and now >= processes.fork_after and processes.fork_worker():
             pass
-        processes.tell_to_stop(list(processes.workers)[self.page.wanted :])
+        processes.shrink(self.page.wanted)
 
     def _enforce_limits(self, now: float) -> None:
         """Kill what ran longer than its hard limit, and what has been stopped for longer than a lease."""

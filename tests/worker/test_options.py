@@ -120,3 +120,21 @@ def test_misspelt_options_end_the_command(memory_app: App, arguments: list[str],
         parse(memory_app, *arguments)
     assert ended.value.code == 2
     assert arguments[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "least", "most"), [("10,3", 3, 10), ("4", 1, 4), ("2,2", 2, 2)])
+def test_autoscale(memory_app: App, text: str, least: int, most: int) -> None:
+    found = parse(memory_app, "--autoscale", text, "-c", "7")
+    assert (found.least, found.processes, found.concurrency) == (least, least, most)
+
+
+@pytest.mark.parametrize("text", ["3,10", "a,b", "5,0", "0", "", "3,2,1", "-2,-3"])
+def test_autoscale_that_cannot_be(memory_app: App, text: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=f"--autoscale {text} is not MAX,MIN"):
+        parse(memory_app, f"--autoscale={text}")
+
+
+@pytest.mark.parametrize(("pool", "remedy"), [("threads", "or -c with as many threads"), ("solo", "--pool prefork")])
+def test_autoscale_is_for_processes(memory_app: App, pool: str, remedy: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=f"the {pool} pool has one.*{remedy}"):
+        parse(memory_app, "-P", pool, "--autoscale", "4,1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -71,7 +72,11 @@ def workers(app: App, options: dict[str, Any]) -> Answer:
          distance(-each.age) + ("" if each.alive else ", silent"), ",".join(each.queues))
         for each in found
     ]  # fmt: skip
-    return Answer(data, tabled(WORKERS, rows, "No worker is running."))
+    slots = Counter(each.node for each in found if each.alive and "/janitor-" not in each.identity)
+    if not slots:
+        return Answer(data, tabled(WORKERS, rows, "No worker is running."))
+    sums = "\n\nTasks at once: " + ", ".join(f"{count} ({node})" for node, count in slots.items())
+    return Answer(data, lambda width: table(WORKERS, rows, width) + sums)
 
 
 def calls(app: App, options: dict[str, Any]) -> Answer:
