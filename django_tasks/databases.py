@@ -99,17 +99,23 @@ class Database:
             )
 
     def run(self, work: Callable[[], T]) -> T:
-        """Run ``work``, again when it lost a race for a lock; inside the caller's transaction only once."""
-        deadline = time.monotonic() + PATIENCE
+        """Run ``work``, again when it lost a race for a lock; inside the caller's transaction only once.
+
+        SQLite itself waits for a lock for its ``timeout``; where that is most of our patience, once is all.
+        """
+        began = time.monotonic()
+        deadline = began + PATIENCE
         pause = 0.005
         while True:
             try:
                 with self.translated_errors():
                     return work()
             except LostRace:
-                if self.connection.in_atomic_block or time.monotonic() > deadline:
+                now = time.monotonic()
+                if self.connection.in_atomic_block or now + (now - began) > deadline:
                     raise
             time.sleep(pause)
+            began = time.monotonic()
             pause = min(pause * 2, 0.2)
 
     @contextmanager

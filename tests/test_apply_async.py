@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import re
 import socket
 import threading
 import time
@@ -28,6 +30,7 @@ from django_tasks.exceptions import (
 )
 from django_tasks.executor import Executor
 from django_tasks.finish import finish
+from tests.processes import ROOT
 from tests.running import advance, app_of_test, drain, message_of, reserve, seconds_from_now, waiting
 from tests.testapp.tasks import add, echo, fail
 
@@ -505,10 +508,10 @@ def away(no_restrictions: None) -> Iterator[App]:
 
 
 @contextlib.contextmanager
-def other_database(port: int) -> Iterator[None]:
-    options = {"sslmode": "disable", "gssencmode": "disable", "connect_timeout": 5}
+def other_database(port: int, engine: str = "postgresql", options: Any = None) -> Iterator[None]:
+    options = options or {"sslmode": "disable", "gssencmode": "disable", "connect_timeout": 5}
     connections.settings["away"] = {
-        **connection.settings_dict, "ENGINE": "django.db.backends.postgresql", "HOST": "127.0.0.1", "PORT": port,
+        **connection.settings_dict, "ENGINE": f"django.db.backends.{engine}", "HOST": "127.0.0.1", "PORT": port,
         "USER": "nobody", "PASSWORD": "", "NAME": "nothing", "OPTIONS": options,
     }  # fmt: skip
     try:
@@ -575,6 +578,23 @@ def hanging_up() -> Iterator[tuple[int, list[float]]]:
         finally:
             server.shutdown(socket.SHUT_RDWR)
             thread.join()
+
+
+@pytest.mark.parametrize(("engine", "driver"), [("postgresql", "psycopg"), ("mysql", "MySQLdb")])
+def test_a_server_that_does_not_answer(no_restrictions: None, engine: str, driver: str) -> None:
+    """With the time-outs that the documentation has for it, a call is an error and does not hang."""
+    pytest.importorskip(driver)
+    text = (ROOT / "docs" / "operations.md").read_text()
+    place = text.index({"postgresql": "### PostgreSQL", "mysql": "### MariaDB"}[engine])
+    found = re.search(r'DATABASES\["default"\]\["OPTIONS"\] = (\{.*?^\})', text[place:], re.DOTALL | re.MULTILINE)
+    assert found is not None
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        other_database(silent.getsockname()[1], engine, ast.literal_eval(found[1])),
+        app_of_test("django-db://away", backend="memory://", task_publish_retry=False),
+        pytest.raises(OperationalError, match="'away'"),
+    ):
+        add.delay(1, 2)
 
 
 @pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite has no connection that could break")

@@ -10,6 +10,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
 
+from django_tasks import databases
 from django_tasks.databases import Database, keep_connections_open, statement_size, storable
 from django_tasks.exceptions import OperationalError
 from django_tasks.models import WorkerOrder, WorkerProcess
@@ -140,6 +141,31 @@ def test_a_lock_in_the_callers_transaction_is_an_error_at_once(database: Databas
     with meanwhile(partial(hold_the_lock, held, release)):
         assert held.wait(20)
         with meanwhile(partial(impatiently, in_a_transaction)) as writing:
+            writing.result(20)
+        release.set()
+    assert len(attempts) == 1
+
+
+@needs_sqlite
+def test_a_lock_that_sqlite_has_waited_for_itself(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another round would take longer than there is patience left."""
+    monkeypatch.setattr(databases, "PATIENCE", 0.9)
+    held, release = threading.Event(), threading.Event()
+    attempts = []
+
+    def write() -> None:
+        attempts.append(1)
+        WorkerOrder.objects.create(kind="written", created_at=0)
+
+    def patiently() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA busy_timeout = 600")
+        with pytest.raises(OperationalError, match="database is locked"):
+            database.run(write)
+
+    with meanwhile(partial(hold_the_lock, held, release)):
+        assert held.wait(20)
+        with meanwhile(patiently) as writing:
             writing.result(20)
         release.set()
     assert len(attempts) == 1
