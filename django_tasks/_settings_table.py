@@ -128,8 +128,9 @@ def _pool(value: Any) -> str:
 
 
 def _level(value: Any) -> str | int:
-    _integer(logging.getLevelName(value.upper()) if isinstance(value, str) else value)
-    return value  # type: ignore[no-any-return]
+    level: str | int = value
+    _integer(logging.getLevelName(level.upper()) if isinstance(level, str) else level)
+    return level
 
 
 def _time_zone(value: Any) -> str:

@@ -145,10 +145,11 @@ class App:
     @property
     def Task(self) -> type[BaseTask[Any, Any]]:
         """The base class of this app's tasks."""
-        if isinstance(self._task_cls, str):
-            self._task_cls = import_string(self._task_cls.replace(":", "."))
-        base: Any = self._task_cls or BaseTask
-        return base  # type: ignore[no-any-return]
+        chosen: Any = self._task_cls
+        if isinstance(chosen, str):
+            chosen = self._task_cls = import_string(chosen.replace(":", "."))
+        base: type[BaseTask[Any, Any]] = chosen or BaseTask
+        return base
 
     @overload
     def task(self, function: Callable[P, R], /) -> BaseTask[P, R]: ...

@@ -118,10 +118,12 @@ def test_a_class_that_is_not_here(module: str | None) -> None:
     assert (type(back).__name__, back.args) == ("Strange", ("a",))
 
 
-def test_foreign_code_is_not_imported() -> None:
-    assert "this" not in sys.modules
-    exception_from_dict({"exc_type": "Strange", "exc_message": [], "exc_module": "this"})
-    assert "this" not in sys.modules
+@pytest.mark.parametrize("module", ["this", "json.tool"])
+def test_no_code_is_imported(module: str) -> None:
+    """Not even another module of a package that is loaded, which may do things when it is imported."""
+    assert module not in sys.modules
+    exception_from_dict({"exc_type": "Strange", "exc_message": [], "exc_module": module})
+    assert module not in sys.modules
 
 
 @pytest.mark.parametrize(("module", "name"), [("builtins", "eval"), ("os", "system"), ("tests.test_errors", "Outer")])

@@ -80,14 +80,14 @@ class CacheBackend(ResultBackend):
         try:
             caches[self.alias].set(_PROBE, "1", timeout=60)
             return bool(caches[self.alias].get(_PROBE) == "1")
-        except Exception:
+        except Exception:  # each client has its own
             return False
 
     @contextmanager
     def _errors_translated(self) -> Iterator[None]:
         try:
             yield
-        except Exception as exc:
+        except Exception as exc:  # each client has its own
             raise OperationalError(f"Cache {self.alias!r}: {type(exc).__name__}: {exc}") from exc
 
     def get(self, task_ids: Sequence[str]) -> dict[str, TaskMeta]:

@@ -19,7 +19,8 @@ from django_tasks.worker.shared import Seat
 
 try:
     import fcntl
-except ImportError:  # Windows, where threads are all there is
+except ImportError:
+    # Windows, where threads are all there is. (A module's type has no None.)
     fcntl = None  # type: ignore[assignment]
 
 Guard = Callable[["float | None", "float | None"], AbstractContextManager[None]]
