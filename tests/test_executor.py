@@ -492,13 +492,17 @@ def test_the_broker_is_away_before_the_call(app: App) -> None:
 # -- refused
 
 
-def test_unknown_tasks_are_offered_again_with_growing_delay_then_kept_as_dead(app: App, heard: Heard) -> None:
+def test_unknown_tasks_are_offered_again_with_growing_delay_then_kept_as_dead(
+    app: App, heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
     result = app.send_task("nobody.knows", [1])
-    delays = []
+    delays: list[float] = []
     for _ in REFUSAL_DELAYS:
         outcome = run_next(app)
         assert outcome.state == states.PENDING
         assert outcome.settlement is not None
+        left = sum(REFUSAL_DELAYS[len(delays) :])
+        assert f"It is tried again for {left} s more" in caplog.text
         delays.append(outcome.settlement.delay)
         assert reserve(app) == []
         advance(app, outcome.settlement.delay)
@@ -511,6 +515,7 @@ def test_unknown_tasks_are_offered_again_with_growing_delay_then_kept_as_dead(ap
     assert heard.names == ["task_unknown"] * (len(REFUSAL_DELAYS) + 1)
     facts = heard.calls[0][1]
     assert (facts["name"], facts["id"]) == ("nobody.knows", result.id)
+    assert f"`tasks dead resend {result.id}`" in caplog.text
 
 
 def test_unreadable_messages_are_kept_as_dead(app: App, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -167,6 +168,13 @@ def test_a_table_in_full() -> None:
 )
 def test_a_table_in_a_narrow_terminal(width: int, line: str) -> None:
     assert table(COLUMNS, ROWS, width).splitlines()[1] == line
+
+
+def test_what_does_not_fit_stands_below() -> None:
+    columns = [Column("ID"), Column("NOTE", least=10, most=20, below=True)]
+    rows = [("a" * 10, "the end of the world is near"), ("b" * 10, "")]
+    assert table(columns, rows, 20) == "ID\naaaaaaaaaa\n    the end of the …\nbbbbbbbbbb"
+    assert table(columns, rows).splitlines()[1] == "aaaaaaaaaa  the end of the worl…"
 
 
 def test_text_cannot_play_tricks_with_the_terminal() -> None:
@@ -521,7 +529,7 @@ def test_list(database_app: App) -> None:
     assert chosen("--state", "SUCCESS") == chosen("--state", "success") == [good]
     assert chosen("--state", "FAILURE") == [bad, dead]
     assert chosen("--state", "FAILURE", "--task", FAIL) == [bad]
-    assert chosen("--state", "PROGRESS") == []
+    assert tasks("list", "--state", "PROGRESS", "--json").json == []
     assert chosen("--queue", "mail") == [delayed]
     assert set(chosen("--task", FAIL)) == {waiting, bad}
     notes = {each["id"]: each["note"] for each in data("list")}
@@ -545,7 +553,7 @@ def test_list_of_an_unknown_task(database_app: App) -> None:
     assert ran.err == f"Note: There is no task 'tests.testapp.tasks.ad' here. Did you mean {ADD}?\n"
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", [80, 120, 160])
 def test_tables_fit_the_terminal(database_app: App, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     app = database_app
     dead = bury(app, add.delay(1, 1))
@@ -560,7 +568,45 @@ def test_tables_fit_the_terminal(database_app: App, monkeypatch: pytest.MonkeyPa
         assert max(map(len, lines)) <= width, lines
     # An id is what the other subcommands want: it is never cut.
     assert dead in ok("dead")
-    assert ("NOTE" in ok("list")) == (width == 120)
+    # What there is to say is said, if need be on a line of its own.
+    assert ": a message that is far longer than what is left of a line\n" in ok("list")
+    assert ("NOTE" in ok("list")) == (width > 120)
+    assert "4 workers died\n" in ok("dead")
+
+
+def test_a_task_that_no_worker_knows(database_app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = database_app
+    lost = app.send_task("shop.tasks.renamed").id
+    for _ in range(2):
+        advance(app, 60)
+        for delivery in reserve(app):
+            assert app.broker.settle([Settlement(delivery, Verb.RETURN, delay=30, refused=True)]) == []
+    assert re.search(r"  unknown to the worker \(refused 2 times\), tried again in \d+ s\n", ok("list"))
+    assert "Reason           unknown to the worker (refused 2 times)\n" in ok("show", lost)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "\n    unknown to the worker (refused 2 times), tried again" in ok("list")
+
+
+def test_who_runs_a_call_and_whether_it_is_silent(database_app: App) -> None:
+    alive(database_app)
+    add.delay(1, 1)
+    database_app.broker.reserve("celery@one/4711-abc", ["celery"], 1, new_lease())
+    assert "  celery@one, process 4711\n" in ok("list")
+    advance(database_app, 25)
+    assert re.search(r"  celery@one, process 4711, silent for 2\d s\n", ok("list"))
+
+
+def test_long_notes_are_cut_for_people(database_app: App) -> None:
+    fail.delay("x" * 500)
+    drain(database_app)
+    assert max(map(len, ok("list").splitlines())) < 250
+    assert "x" * 500 in data("list")[0]["note"]
+
+
+def test_states_that_there_are_not(database_app: App) -> None:
+    ran = tasks("list", "--state", "nonsense")
+    assert (ran.code, ran.out) == (0, "No calls.\n")
+    assert ran.err.startswith("Note: States are waiting, delayed, running, dead, PENDING,")
 
 
 def test_show(database_app: App) -> None:

@@ -23,12 +23,14 @@ class Wanted:
         queue: name of their queue; empty for any.
         task: name of their task; empty for any.
         ids: task ids; None for any.
+        refused: only those that a worker gave back because it does not know their task.
     """
 
     states: Sequence[str] = STATES
     queue: str = ""
     task: str = ""
     ids: Sequence[str] | None = None
+    refused: bool = False
 
 
 @dataclass(slots=True)
@@ -77,6 +79,7 @@ class SeenWorker:
         age: seconds since its last heartbeat.
         alive: whether that is recent enough for its messages to stay its own.
         processed: tasks it has run.
+        late: whether the next heartbeat should have come long since.
     """
 
     identity: str
@@ -86,6 +89,7 @@ class SeenWorker:
     age: float
     alive: bool
     processed: int = 0
+    late: bool = False
 
 
 class Browser:

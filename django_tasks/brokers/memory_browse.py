@@ -32,6 +32,7 @@ class MemoryBrowser(Browser):
             and wanted.queue in ("", each.queue)
             and wanted.task in ("", each.task)
             and (wanted.ids is None or each.id in wanted.ids)
+            and (each.refusals or not wanted.refused)
             and (after is None or each.handle < after.handle)
         ]  # fmt: skip
         return found[:limit]

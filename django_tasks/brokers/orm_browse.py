@@ -50,6 +50,8 @@ class ORMBrowser(Browser):
             rows = rows.filter(task=wanted.task)
         if wanted.ids is not None:
             rows = rows.filter(task_id__in=list(wanted.ids))
+        if wanted.refused:
+            rows = rows.filter(refusals__gt=0)
         if after is not None:
             rows = rows.filter(pk__lt=after.handle)
         if not payload:
@@ -65,7 +67,9 @@ class ORMBrowser(Browser):
     def _seen(self, row: WorkerProcess, now: float) -> SeenWorker:
         age = max(0.0, now - row.seen_at)
         queues = row.queues.split(",") if row.queues else []
-        return SeenWorker(row.identity, row.node, row.pid, queues, age, age <= self.silence, row.processed)
+        # Heartbeats come six times in that time.
+        late = age > self.silence / 3
+        return SeenWorker(row.identity, row.node, row.pid, queues, age, age <= self.silence, row.processed, late)
 
     def resend(self, letters: Sequence[StoredMessage], backend: ResultBackend) -> list[str]:
         """Forget the results and make the rows ready in one transaction."""

@@ -13,6 +13,8 @@ from django_tasks.errors import safe_repr
 
 #: Between two columns of a table.
 GAP = 2
+#: Characters by which lines that belong to others are indented.
+BELOW = 4
 #: Characters that the names of facts take, so that they line up from block to block.
 NAMES = 15
 #: Characters of a value among facts.
@@ -29,14 +31,18 @@ class Column:
         right: whether it is aligned to the right, as numbers are.
         least: characters that it may be cut to where the terminal is narrow; 0 if it is never cut.
         keep_end: whether cutting leaves the end, which tells more of a dotted name, rather than the beginning.
+        most: characters that it is cut to wherever it is shown; 0 for no such limit.
         optional: whether it is left out where the terminal is too narrow even so; the last such goes first.
+        below: whether it is optional, and then stands on a line of its own below the others.
     """
 
     title: str
     right: bool = False
     least: int = 0
     keep_end: bool = False
+    most: int = 0
     optional: bool = False
+    below: bool = False
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[Any]], width: int | None = None) -> str:
@@ -49,12 +55,23 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[Any]], width: int |
     cells = [[_cell(value) for value in row] for row in rows]
     titles = [column.title for column in columns]
     sizes = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
+    sizes = [min(size, column.most or size) for size, column in zip(sizes, columns, strict=True)]
     shown = list(range(len(columns)))
     if width is not None:
         shown = _that_fit(columns, sizes, width)
         _shrink(columns, sizes, shown, width)
-    lines = ([_fitted(line[n], sizes[n], columns[n]) for n in shown] for line in (titles, *cells))
-    return "\n".join((" " * GAP).join(line).rstrip() for line in lines)
+    below = [n for n, column in enumerate(columns) if column.below and n not in shown]
+    lines: list[str] = []
+    for line in (titles, *cells):
+        lines.append((" " * GAP).join(_fitted(line[n], sizes[n], columns[n]) for n in shown).rstrip())
+        if line is not titles:
+            lines += [_below(line[n], width) for n in below if line[n]]
+    return "\n".join(lines)
+
+
+def _below(text: str, width: int | None) -> str:
+    """Return a line that belongs to the one above it."""
+    return " " * BELOW + _fitted(text, (width or len(text)) - BELOW, Column("")).rstrip()
 
 
 def _that_fit(columns: Sequence[Column], sizes: Sequence[int], width: int) -> list[int]:
@@ -62,7 +79,7 @@ def _that_fit(columns: Sequence[Column], sizes: Sequence[int], width: int) -> li
     least = [min(size, column.least or size) for column, size in zip(columns, sizes, strict=True)]
     shown = list(range(len(columns)))
     for n in reversed(range(len(columns))):
-        if columns[n].optional and sum(least[each] + GAP for each in shown) - GAP > width:
+        if (columns[n].optional or columns[n].below) and sum(least[each] + GAP for each in shown) - GAP > width:
             shown.remove(n)
     return shown
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from django_tasks.app import App
     from django_tasks.outcome import TaskMeta
 
+#: States by which calls are listed; tasks may have others of their own.
+KNOWN_STATES = (*STATES, states.PENDING, states.STARTED, states.RETRY, states.SUCCESS, states.FAILURE, states.REVOKED)
 #: Messages of one task id that are shown: more than one is rare (a retry that another worker has made meanwhile).
 MESSAGES_PER_ID = 10
 

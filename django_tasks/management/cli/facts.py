@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from django_tasks import states
-from django_tasks.brokers.browse import DEAD, DELAYED, RUNNING, StoredMessage
+from django_tasks.brokers.browse import DEAD, DELAYED, RUNNING, SeenWorker, StoredMessage
 from django_tasks.exceptions import CeleriacError, DecodeError
 from django_tasks.management.cli.answer import plain
 from django_tasks.management.tables import in_words, instant
@@ -17,38 +18,53 @@ if TYPE_CHECKING:
     from django_tasks.outcome import TaskMeta
 
 
-def call_facts(app: App, call: Call, now: float) -> dict[str, Any]:
-    """Return one line of a list of calls."""
+def call_facts(app: App, call: Call, now: float, workers: Mapping[str, SeenWorker]) -> dict[str, Any]:
+    """Return one line of a list of calls; ``workers`` are those that have a heartbeat, by identity."""
     return {
         "id": call.id,
         "task": call.task,
         "queue": call.queue,
         "state": call.state,
         "since": instant(call.since),
-        "note": _note(app, call, now),
+        "note": _note(app, call, now, workers),
     }
 
 
-def _note(app: App, call: Call, now: float) -> str:
+def _note(app: App, call: Call, now: float, workers: Mapping[str, SeenWorker]) -> str:
     """Return the one thing that matters most about a call in its state."""
     message, meta = call.message, call.meta
     if message is None:
         failed = meta is not None and meta.status in states.EXCEPTION_STATES
         return str(result_facts(app, meta)["error"] or "") if meta is not None and failed else ""
     if message.state == DELAYED and message.due_at is not None:
-        return f"due in {in_words(message.due_at - now)}"
+        due = in_words(message.due_at - now)
+        return f"{refused(message)}, tried again in {due}" if message.refusals else f"due in {due}"
     if message.state == RUNNING:
-        return f"{message.worker}{f' ({meta.status})' if meta else ''}"
+        return f"{holder(message.worker, workers.get(message.worker))}{f' ({meta.status})' if meta else ''}"
     if message.state == DEAD:
         return message.reason
-    return "alone, since a worker died with it" if message.alone else ""
+    return refused(message) or ("alone, since a worker died with it" if message.alone else "")
+
+
+def refused(message: StoredMessage) -> str:
+    """Return that no worker knew a message's task; empty if none has said so."""
+    times = f"{message.refusals} time{'' if message.refusals == 1 else 's'}"
+    return f"unknown to the worker (refused {times})" if message.refusals else ""
+
+
+def holder(identity: str, worker: SeenWorker | None) -> str:
+    """Return who holds a message: by node and process, and whether it has fallen silent."""
+    if worker is None:
+        return identity
+    silence = f", silent for {in_words(worker.age)}" if worker.late else ""
+    return f"{worker.node}, process {worker.pid}{silence}"
 
 
 def message_facts(app: App, stored: StoredMessage) -> dict[str, Any]:
     """Return everything a stored message says."""
     facts = {
         "state": stored.state,
-        "reason": stored.reason,
+        "reason": stored.reason or refused(stored),
         "task": stored.task,
         "queue": stored.queue,
         "priority": stored.priority,

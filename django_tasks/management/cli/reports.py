@@ -29,9 +29,9 @@ QUEUES = [Column("QUEUE", least=12), *(Column(name, right=True) for name in ("WA
 WORKERS = [Column("NODE", least=16), Column("PROCESS", least=20, optional=True), Column("PID", right=True),
            Column("PROCESSED", right=True), Column("SEEN"), Column("QUEUES", least=10)]  # fmt: skip
 CALLS = [Column("ID"), Column("STATE"), Column("AGE", right=True), Column("TASK", least=20, keep_end=True),
-         Column("QUEUE", least=8, optional=True), Column("NOTE", least=20, optional=True)]  # fmt: skip
+         Column("QUEUE", least=8, optional=True), Column("NOTE", least=60, most=120, below=True)]  # fmt: skip
 LETTERS = [Column("ID"), Column("AGE", right=True), Column("TASK", least=16, keep_end=True),
-           Column("QUEUE", least=8, optional=True), Column("REASON", least=12)]  # fmt: skip
+           Column("QUEUE", least=8, optional=True), Column("REASON", least=40, most=120, below=True)]  # fmt: skip
 TASKS = [Column("TASK"), Column("OPTIONS", least=30)]
 
 
@@ -89,6 +89,8 @@ def calls(app: App, options: dict[str, Any]) -> Answer:
         notes.append("Calls that have ended are left out: this RESULT_BACKEND cannot list its results.")
     if not found and task and task not in app.tasks:
         notes.append(f"There is no task {task!r} here.{look.suggestion(task, app.tasks)}")
+    if not found and state and not {state.lower(), state.upper()}.intersection(look.KNOWN_STATES):
+        notes.append(f"States are {', '.join(look.KNOWN_STATES)}, and those that tasks give themselves.")
     return _listed(app, found, CALLS, "No calls.", " ".join(filter(None, notes)))
 
 
@@ -106,7 +108,8 @@ def _more(found: Sequence[Call], limit: int) -> str:
 def _listed(app: App, found: Sequence[Call], columns: Sequence[Column], otherwise: str, note: str) -> Answer:
     """Return the answer that lists calls; the columns' titles in lower case are names of their facts."""
     now = app.broker.now()
-    data = [call_facts(app, call, now) for call in found]
+    workers = {each.identity: each for each in look.workers(app)} if app.broker.browser and found else {}
+    data = [call_facts(app, call, now, workers) for call in found]
     shown = [{**each, "age": _age(call, now), "reason": each["note"]} for call, each in zip(found, data, strict=True)]
     rows = [[each[column.title.lower()] for column in columns] for each in shown]
     return Answer(data, tabled(columns, rows, otherwise), note)
