@@ -553,7 +553,7 @@ def test_list_of_an_unknown_task(database_app: App) -> None:
     assert ran.err == f"Note: There is no task 'tests.testapp.tasks.ad' here. Did you mean {ADD}?\n"
 
 
-@pytest.mark.parametrize("width", [80, 120, 160])
+@pytest.mark.parametrize("width", [80, 120, 200])
 def test_tables_fit_the_terminal(database_app: App, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     app = database_app
     dead = bury(app, add.delay(1, 1))
