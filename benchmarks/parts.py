@@ -26,8 +26,8 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "execute: the task": ("django_tasks.task:Task.__call__",),
     "encode result": ("django_tasks.executor:Executor._encode",),
     "finish: the rest": ("django_tasks.worker.batch:Batch.flush",),
-    "finish: settle, statement": ("django_tasks.brokers.orm_table:MessageTable.settle",),
-    "finish: store, values": ("django_tasks.backends.orm:ORMBackend._values",),
+    "finish: settle, statement": ("django_tasks.brokers.orm_table:MessageTable.settle_here",),
+    "finish: store, values": ("django_tasks.backends.orm:_values",),
     "finish: store, statement": ("django_tasks.backends.orm:ORMBackend._store",),
     "finish: follow-ups": ("django_tasks.finish:follow_ups",),
     "finish: begin and commit": (

@@ -1046,7 +1046,7 @@ def test_unknown_tasks_say_where_they_must_stand(app: App, caplog: pytest.LogCap
 def test_what_a_task_leaves_behind_is_cleaned_up() -> None:
     from django.db import connection
 
-    from django_tasks.worker.slot import clean_up
+    from django_tasks.worker.cleaning import clean_up
     from tests.testapp.models import Note
 
     transaction.atomic().__enter__()

@@ -9,6 +9,8 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any, ClassVar
 
+from django.db.backends.base.base import BaseDatabaseWrapper
+
 from django_tasks import serialization, states
 from django_tasks.backends import orm_sql as sql
 from django_tasks.backends.base import ResultBackend
@@ -34,6 +36,8 @@ ID_LENGTH, STATUS_LENGTH, NAME_LENGTH = 255, 50, 255
 #: A meta, and its values in the order of ``orm_sql.COLUMNS``.
 Row = tuple[TaskMeta, list[Any]]
 _JSON = serialization.content_types(["json"])
+#: Places of the columns whose texts may be long.
+_LONG = [list(sql.COLUMNS).index(name) for name in ("args", "kwargs", "result", "traceback", "meta")]
 NO_RESULT = Encoded("application/json", "utf-8", b"null")
 
 
@@ -54,7 +58,8 @@ class ORMBackend(ResultBackend):
     def store(self, metas: Sequence[TaskMeta]) -> list[TaskMeta]:
         """Upsert in one statement a chunk; rows whose task has ended are left alone and returned."""
         # In the order of ids, so that those who store the same ones at the same time wait for each other in turn.
-        rows = [(meta, self._values(meta)) for meta in sorted(_one_per_id(metas), key=lambda meta: meta.task_id)]
+        connection = self.database.connection
+        rows = [(meta, _values(connection, meta)) for meta in sorted(_one_per_id(metas), key=lambda meta: meta.task_id)]
         winners = {meta.task_id: meta for meta, _ in rows}
         for chunk in _chunks(rows):
             winners |= self.database.run(partial(self._store, chunk))
@@ -75,21 +80,6 @@ class ORMBackend(ResultBackend):
         ends = found.filter(status__in=states.READY_STATES).values("task_id", "status", "worker", "result")
         earlier = [end["task_id"] for end in ends if not end.items() <= given[end["task_id"]].items()]
         return self.get(earlier)
-
-    def _values(self, meta: TaskMeta) -> list[Any]:
-        """Return the values of ``orm_sql.COLUMNS``."""
-        _check_lengths(meta)
-        result = meta.result or NO_RESULT
-        done = meta.date_done or datetime.now(timezone.utc)
-        extra = {"children": meta.children, "group_id": meta.group_id, "parent_id": meta.parent_id}
-        connection = self.database.connection
-        return [
-            meta.task_id, meta.status, _as_name(meta.name), _as_text(meta.args), _as_text(meta.kwargs),
-            _as_name(meta.queue), _as_name(meta.worker), meta.retries, result.content_type, result.content_encoding,
-            _to_text(result), None if meta.traceback is None else storable(meta.traceback),
-            json.dumps(extra) if any(extra.values()) else "{}",
-            to_db_time(connection, meta.date_started), to_db_time(connection, done),
-        ]  # fmt: skip
 
     def get(self, task_ids: Sequence[str]) -> dict[str, TaskMeta]:
         """Read rows by id."""
@@ -159,7 +149,7 @@ def _chunks(rows: Sequence[Row]) -> Iterator[list[Row]]:
     chunk: list[Row] = []
     size = 0
     for row in rows:
-        length = sum(len(value) for value in row[1] if isinstance(value, str))
+        length = sum(len(row[1][column]) for column in _LONG if row[1][column] is not None)
         if chunk and (len(chunk) == CHUNK_ROWS or size + length > CHUNK_SIZE):
             yield chunk
             chunk, size = [], 0
@@ -167,6 +157,21 @@ def _chunks(rows: Sequence[Row]) -> Iterator[list[Row]]:
         size += length
     if chunk:
         yield chunk
+
+
+def _values(connection: BaseDatabaseWrapper, meta: TaskMeta) -> list[Any]:
+    """Return the values of ``orm_sql.COLUMNS``."""
+    _check_lengths(meta)
+    result = meta.result or NO_RESULT
+    done = meta.date_done or datetime.now(timezone.utc)
+    extra = {"children": meta.children, "group_id": meta.group_id, "parent_id": meta.parent_id}
+    return [
+        meta.task_id, meta.status, _as_name(meta.name), _as_text(meta.args), _as_text(meta.kwargs),
+        _as_name(meta.queue), _as_name(meta.worker), meta.retries, result.content_type, result.content_encoding,
+        _to_text(result), None if meta.traceback is None else storable(meta.traceback),
+        json.dumps(extra) if any(extra.values()) else "{}",
+        to_db_time(connection, meta.date_started), to_db_time(connection, done),
+    ]  # fmt: skip
 
 
 def _check_lengths(meta: TaskMeta) -> None:

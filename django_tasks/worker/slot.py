@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import select
 import time
 from collections.abc import Callable
 from contextvars import copy_context
 from typing import TYPE_CHECKING
-
-from django.db import Error, connections
 
 from django_tasks import signals, states
 from django_tasks.brokers.base import Delivery, drain, new_lease
@@ -19,6 +16,7 @@ from django_tasks.executor import Executor
 from django_tasks.outcome import Outcome
 from django_tasks.worker import logs
 from django_tasks.worker.batch import FIRST_PAUSE, LONGEST_PAUSE, Batch
+from django_tasks.worker.cleaning import clean_up
 from django_tasks.worker.room import Room
 from django_tasks.worker.shared import IDLE, Seat
 
@@ -203,21 +201,3 @@ def report(app: App, outcome: Outcome) -> None:
         logs.task_rejected(message, outcome.value)
     elif outcome.state == states.IGNORED:
         logs.task_ignored(message)
-
-
-def clean_up() -> None:
-    """Leave nothing of one task to the next: broken connections, open transactions, logs of queries.
-
-    Language, time zone and the task's other context variables end with its context.
-    """
-    for connection in connections.all(initialized_only=True):
-        connection.queries_log.clear()
-        if connection.connection is None:
-            continue
-        # A connection in an unknown state is not mended but closed, and that may fail as it pleases.
-        with contextlib.suppress(Error):
-            if connection.in_atomic_block or connection.needs_rollback:
-                connection.in_atomic_block = False  # or Django would keep the closed connection until the block ends
-                connection.close()
-            else:
-                connection.close_if_unusable_or_obsolete()

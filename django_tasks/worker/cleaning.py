@@ -1,0 +1,50 @@
+"""What is done between two tasks, so that nothing of the one is left to the next."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import Any
+
+from django.db import Error, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+
+
+class _Opened(threading.local):
+    """The connections of this thread that are open.
+
+    Django tells each time one is opened. To ask for them after every task would take as long as to decode its message.
+    """
+
+    def __init__(self) -> None:
+        self.connections: list[BaseDatabaseWrapper] = connections.all(initialized_only=True)
+
+
+_opened = _Opened()
+
+
+def _note(connection: BaseDatabaseWrapper, **facts: Any) -> None:
+    if connection not in _opened.connections:
+        _opened.connections.append(connection)
+
+
+connection_created.connect(_note, dispatch_uid="django_tasks.worker.cleaning")
+
+
+def clean_up() -> None:
+    """Leave nothing of one task to the next: broken connections, open transactions, logs of queries.
+
+    Language, time zone and the task's other context variables end with its context.
+    """
+    for connection in tuple(_opened.connections):
+        connection.queries_log.clear()
+        # A connection in an unknown state is not mended but closed, and that may fail as it pleases.
+        with contextlib.suppress(Error):
+            if connection.in_atomic_block or connection.needs_rollback:
+                connection.in_atomic_block = False  # or Django would keep the closed connection until the block ends
+                connection.close()
+            elif connection.connection is not None:
+                connection.close_if_unusable_or_obsolete()
+        if connection.connection is None:
+            _opened.connections.remove(connection)
