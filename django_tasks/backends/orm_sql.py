@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from django_tasks.databases import rows_of
 
 TABLE = "django_tasks_result"
@@ -14,6 +16,7 @@ _ENDED = f"{TABLE}.status IN ('SUCCESS', 'FAILURE', 'REVOKED')"
 _CHANGED = (*list(COLUMNS)[2:], "status")
 
 
+@lru_cache(maxsize=16)
 def store(vendor: str, rows: int) -> str:
     """Insert or overwrite that many results (``Database.write``); one whose task has ended stays as it is.
 

@@ -9,6 +9,7 @@ A reserve looks at one queue and one status, so that the index (status, queue, r
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from django_tasks.databases import rows_of
 
@@ -28,11 +29,13 @@ def listed(ids: Sequence[int]) -> str:
     return f"({','.join(map(str, map(int, ids)))})"
 
 
+@lru_cache(maxsize=16)
 def insert(vendor: str, rows: int) -> str:
     """Insert that many messages (``Database.write``)."""
     return f"INSERT INTO {TABLE} ({', '.join((*COLUMNS, *_LITERALS))}) {rows_of(vendor, COLUMNS, rows, _LITERALS)}"
 
 
+@lru_cache(maxsize=16)
 def insert_and_notify(vendor: str, rows: int) -> str:
     """As ``insert``, and wake listening workers when the transaction commits (PostgreSQL), in one round trip."""
     return f"WITH sent AS ({insert(vendor, rows)}) SELECT pg_notify('{CHANNEL}', '')"
