@@ -62,14 +62,15 @@ def _unknown(app: App, delivery: Delivery) -> Outcome:
     error = NotRegistered(message.task)
     if signals.task_unknown.receivers:
         signals.task_unknown.send(sender=app, message=message, exc=error, name=message.task, id=message.id)
+    facts = {"task_name": message.task, "task_id": message.id}
     if refusals >= len(REFUSAL_DELAYS):
         logger.error("Unknown task %s[%s] goes to the dead letters. %s `tasks dead resend %s` lets it run after all.",
-                     message.task, message.id, error, message.id)  # fmt: skip
+                     message.task, message.id, error, message.id, extra=facts)  # fmt: skip
         return failure(app, delivery, error, verb=Verb.DEAD)
     delay = REFUSAL_DELAYS[refusals]
     logger.error("Unknown task %s[%s] is put back for %d s. %s Restart the worker after a change of code. It is tried "
                  "again for %d s more, then it is a dead letter.", message.task, message.id, delay, error,
-                 sum(REFUSAL_DELAYS[refusals:]))  # fmt: skip
+                 sum(REFUSAL_DELAYS[refusals:]), extra=facts)  # fmt: skip
     return _put_back(delivery, Settlement(delivery, Verb.RETURN, delay=delay, refused=True))
 
 

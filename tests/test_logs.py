@@ -17,7 +17,7 @@ import pytest
 from django_tasks import context, signals
 from django_tasks.conf import Settings
 from django_tasks.context import Context
-from django_tasks.exceptions import ImproperlyConfigured, Reject, Retry
+from django_tasks.exceptions import ImproperlyConfigured, Reject, Retry, TimeLimitExceeded
 from django_tasks.message import Message
 from django_tasks.utils.log import (
     JsonFormatter,
@@ -602,16 +602,27 @@ class TestLines:
         logs.task_rejected(MESSAGE, Reject("full", requeue=True))
         self.expect(said, logging.WARNING, "Task proj.tasks.add[ID] rejected, requeue=True: full")
 
-    def test_unknown(self, said: pytest.LogCaptureFixture) -> None:
-        logs.task_unknown(MESSAGE)
-        (record,) = said.records
-        assert record.levelno == logging.ERROR
-        assert f"Task proj.tasks.add[{ID}] is not registered here" in record.getMessage()
+    def test_ended_by_another_process(self, said: pytest.LogCaptureFixture) -> None:
+        logs.task_ended(MESSAGE, TimeLimitExceeded(5))
+        self.expect(said, logging.ERROR, "Task proj.tasks.add[ID] failed: TimeLimitExceeded(5)")
 
-    def test_internal_error(self, said: pytest.LogCaptureFixture) -> None:
-        logs.task_internal_error(MESSAGE, raised(OSError("disk")))
-        record = self.expect(said, logging.CRITICAL, "Task proj.tasks.add[ID] INTERNAL ERROR: OSError('disk')")
-        assert record.exc_info
+    def test_facts_stand_apart(self, said: pytest.LogCaptureFixture) -> None:
+        logs.task_received(MESSAGE)
+        logs.task_succeeded(MESSAGE, 1.23456789, 5)
+        logs.task_failed(MESSAGE, ValueError("x"), 0.5)
+        logs.task_failed(MESSAGE, ValueError("x"), 0.6, expected=True)
+        logs.task_retried(MESSAGE, Retry("x"), 0.7)
+        logs.task_ignored(MESSAGE, 0.8)
+        logs.task_rejected(MESSAGE, Reject("x"), 0.9)
+        logs.task_revoked(MESSAGE)
+        logs.task_ended(MESSAGE, TimeLimitExceeded(5))
+        assert [(vars(record)["state"], vars(record).get("runtime")) for record in said.records] == [
+            ("RECEIVED", None), ("SUCCESS", 1.234568), ("FAILURE", 0.5), ("FAILURE", 0.6), ("RETRY", 0.7),
+            ("IGNORED", 0.8), ("REJECTED", 0.9), ("REVOKED", None), ("FAILURE", None),
+        ]  # fmt: skip
+        assert {(vars(record)["task_name"], vars(record)["task_id"]) for record in said.records} == {
+            ("proj.tasks.add", ID)
+        }
 
     def test_nothing_is_built_for_nobody(self, said: pytest.LogCaptureFixture) -> None:
         said.set_level(logging.WARNING, "django_tasks.worker")

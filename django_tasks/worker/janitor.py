@@ -20,7 +20,7 @@ from django_tasks.executor import time_limits
 from django_tasks.finish import failure
 from django_tasks.message import Message
 from django_tasks.outcome import TaskMeta
-from django_tasks.worker import shared
+from django_tasks.worker import logs, shared
 from django_tasks.worker.autoscale import Load
 from django_tasks.worker.batch import finish_all
 from django_tasks.worker.options import WorkerOptions
@@ -232,7 +232,7 @@ class Janitor:
     def _end_terminated(self, delivery: Delivery) -> None:
         message = delivery.message
         finish_all(self.app, [failure(self.app, delivery, TaskRevokedError("terminated"), state=states.REVOKED)])
-        logger.info("Task %s[%s] terminated", message.task, message.id)
+        logs.task_revoked(message, "terminated")
         if signals.task_revoked.receivers:
             signals.task_revoked.send(sender=self.app.tasks.get(message.task), request=Context(None, message),
                                       terminated=True, signum=int(signal.SIGTERM), expired=False)  # fmt: skip
@@ -247,5 +247,5 @@ class Janitor:
     def _fail(self, delivery: Delivery, exc: BaseException, verb: Verb = Verb.ACK) -> None:
         message = delivery.message
         finish_all(self.app, [failure(self.app, delivery, exc, verb=verb)])
-        logger.error("Task %s[%s] failed: %r", message.task, message.id, exc)
+        logs.task_ended(message, exc)
         hooks.tell_of_failure(self.app.tasks.get(message.task), message, exc)

@@ -7,7 +7,7 @@ import sys
 from logging.handlers import WatchedFileHandler
 from typing import TYPE_CHECKING, Any
 
-from django_tasks import signals
+from django_tasks import signals, states
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.utils.log import JsonFormatter, SecretFilter, TaskFormatter, task_logger
 from django_tasks.utils.saferepr import saferepr, safestr
@@ -118,7 +118,7 @@ def _lower_to(level: int, logger: logging.Logger) -> None:
 def task_received(message: Message) -> None:
     """Log that a task has come in."""
     if logger.isEnabledFor(logging.INFO):
-        _log(logging.INFO, message, "Task %s[%s] received")
+        _log(logging.INFO, message, states.RECEIVED, "Task %s[%s] received")
 
 
 def task_succeeded(message: Message, runtime: float, retval: Any, maxsize: int = 1024) -> None:
@@ -127,62 +127,60 @@ def task_succeeded(message: Message, runtime: float, retval: Any, maxsize: int =
     ``maxsize`` is the task's ``resultrepr_maxsize``: how many characters of the value to show.
     """
     if logger.isEnabledFor(logging.INFO):
-        _log(logging.INFO, message, "Task %s[%s] succeeded in %.4fs: %s", runtime, _show(retval, maxsize))
+        text = "Task %s[%s] succeeded in %.4fs: %s"
+        _log(logging.INFO, message, states.SUCCESS, text, runtime, _show(retval, maxsize), runtime=runtime)
 
 
-def task_failed(message: Message, error: BaseException, *, expected: bool = False) -> None:
+def task_failed(message: Message, error: BaseException, runtime: float = 0.0, *, expected: bool = False) -> None:
     """Log that a task has raised; with its traceback unless the error is among the task's ``throws`` (``expected``)."""
     if not expected:
-        _log(logging.ERROR, message, "Task %s[%s] raised unexpected: %s", _show(error), error=error)
+        text = "Task %s[%s] raised unexpected: %s"
+        _log(logging.ERROR, message, states.FAILURE, text, _show(error), runtime=runtime, error=error)
     elif logger.isEnabledFor(logging.INFO):
-        _log(logging.INFO, message, "Task %s[%s] raised expected: %s", _show(error))
+        _log(logging.INFO, message, states.FAILURE, "Task %s[%s] raised expected: %s", _show(error), runtime=runtime)
 
 
-def task_retried(message: Message, reason: object) -> None:
+def task_retried(message: Message, reason: object, runtime: float = 0.0) -> None:
     """Log that a task is going to run again; ``reason`` is the ``Retry`` that says when and why."""
     if logger.isEnabledFor(logging.INFO):
-        _log(logging.INFO, message, "Task %s[%s] retry: %s", _shorten(safestr(reason)))
+        text = "Task %s[%s] retry: %s"
+        _log(logging.INFO, message, states.RETRY, text, _shorten(safestr(reason)), runtime=runtime)
 
 
-def task_ignored(message: Message) -> None:
+def task_ignored(message: Message, runtime: float = 0.0) -> None:
     """Log that a task has raised ``Ignore``."""
     if logger.isEnabledFor(logging.INFO):
-        _log(logging.INFO, message, "Task %s[%s] ignored")
+        _log(logging.INFO, message, states.IGNORED, "Task %s[%s] ignored", runtime=runtime)
 
 
 def task_revoked(message: Message, reason: str = "revoked") -> None:
     """Log that a task will not run, or was stopped: ``reason`` is ``revoked``, ``expired`` or ``terminated``."""
     if logger.isEnabledFor(logging.INFO):
         text = "Task %s[%s] terminated" if reason == "terminated" else f"Discarding {reason} task: %s[%s]"
-        _log(logging.INFO, message, text)
+        _log(logging.INFO, message, states.REVOKED, text)
 
 
-def task_rejected(message: Message, reject: Reject) -> None:
+def task_rejected(message: Message, reject: Reject, runtime: float = 0.0) -> None:
     """Log that a task has refused its message."""
-    _log(
-        logging.WARNING,
-        message,
-        "Task %s[%s] rejected, requeue=%s: %s",
-        reject.requeue,
-        _shorten(safestr(reject.reason)),
-    )
+    text = "Task %s[%s] rejected, requeue=%s: %s"
+    reason = _shorten(safestr(reject.reason))
+    _log(logging.WARNING, message, states.REJECTED, text, reject.requeue, reason, runtime=runtime)
 
 
-def task_unknown(message: Message) -> None:
-    """Log that no task of this name is known here, so that the message goes back for other workers."""
-    text = "Task %s[%s] is not registered here and is given back: does a tasks module of an installed app define it?"
-    _log(logging.ERROR, message, text)
+def task_ended(message: Message, error: BaseException) -> None:
+    """Log that a task was ended by somebody else than the process that ran it."""
+    _log(logging.ERROR, message, states.FAILURE, "Task %s[%s] failed: %r", error)
 
 
-def task_internal_error(message: Message, error: BaseException) -> None:
-    """Log that our own code, not the task's, has failed while it dealt with a task."""
-    _log(logging.CRITICAL, message, "Task %s[%s] INTERNAL ERROR: %s", _show(error), error=error)
-
-
-def _log(level: int, message: Message, text: str, *args: Any, error: BaseException | None = None) -> None:
-    """Log a text about a task, whose name and id come first among its arguments and stand apart in JSON lines."""
+def _log(
+    level: int, message: Message, state: str, text: str, *args: Any, runtime: float = 0.0,
+    error: BaseException | None = None,
+) -> None:  # fmt: skip
+    """Log a text about a task, whose name and id come first among its arguments; facts stand apart in JSON lines."""
     name = message.shadow or message.task
-    facts = {"task_name": name, "task_id": message.id}
+    facts: dict[str, Any] = {"task_name": name, "task_id": message.id, "state": state}
+    if runtime:
+        facts["runtime"] = round(runtime, 6)
     logger.log(level, text, name, message.id, *args, exc_info=error, extra=facts)
 
 

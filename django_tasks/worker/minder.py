@@ -16,6 +16,7 @@ from django_tasks.brokers.base import Delivery
 from django_tasks.exceptions import OperationalError, TimeLimitExceeded
 from django_tasks.executor import time_limits
 from django_tasks.finish import failure
+from django_tasks.worker import logs
 from django_tasks.worker.batch import finish_all
 from django_tasks.worker.limits import ThreadLimits
 from django_tasks.worker.slot import Slot
@@ -86,9 +87,9 @@ class Minder:
         """Store the failure of a task whose thread cannot be stopped, and let its process be replaced."""
         message = delivery.message
         limit = time_limits(self.app.tasks.get(message.task), message, slot.executor.limits)[0]
-        logger.error("Task %s[%s] ran longer than its hard time limit (%s s)", message.task, message.id, limit)
         slot.batch.running = None
         error = TimeLimitExceeded(limit)
+        logs.task_ended(message, error)
         try:
             finish_all(self.app, [failure(self.app, delivery, error)])
             hooks.tell_of_failure(self.app.tasks.get(message.task), message, error)

@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,9 +52,11 @@ def _run(app: App, given: dict[str, Any], stop: StopSignals) -> int:
         signals.celeryd_init.send(sender=options.hostname, instance=options, conf=app.conf, options=given)
     level = given.get("loglevel") or "WARNING"
     ours = logs.setup_logging(level, given.get("logfile"), bool(given.get("json")), None, app.conf)
+    if ours:
+        logging.captureWarnings(True)
     check_broker(app)
     with _pidfile(options.pidfile):
-        print(banner(_facts(app, options)), flush=True)
+        _introduce(_facts(app, options), bool(given.get("json")))
         warn_of_limits(app, options)
         if signals.worker_init.receivers:
             signals.worker_init.send(sender=options)
@@ -62,6 +65,13 @@ def _run(app: App, given: dict[str, Any], stop: StopSignals) -> int:
         with redirected_output(app.conf) if ours else contextlib.nullcontext():
             worker = Supervisor(app, options, stop.received) if options.forks else SingleWorker(app, options, stop)
             return worker.run()
+
+
+def _introduce(facts: Facts, json: bool) -> None:
+    if json:  # nothing but JSON then
+        logger.info("%s starts.", facts.node, extra=asdict(facts))
+    else:
+        print(banner(facts), flush=True)
 
 
 def check_broker(app: App) -> None:

@@ -192,12 +192,13 @@ def report(app: App, outcome: Outcome) -> None:
     if outcome.state == states.SUCCESS:
         logs.task_succeeded(message, outcome.runtime, outcome.value, getattr(task, "resultrepr_maxsize", 1024))
     elif outcome.state == states.FAILURE:
-        logs.task_failed(message, outcome.value, expected=isinstance(outcome.value, tuple(getattr(task, "throws", ()))))
+        expected = isinstance(outcome.value, tuple(getattr(task, "throws", ())))
+        logs.task_failed(message, outcome.value, outcome.runtime, expected=expected)
     elif outcome.state == states.RETRY:
-        logs.task_retried(message, outcome.value)
+        logs.task_retried(message, outcome.value, outcome.runtime)
     elif outcome.state == states.REVOKED:
         logs.task_revoked(message, str(outcome.value))
     elif outcome.state == states.REJECTED:
-        logs.task_rejected(message, outcome.value)
+        logs.task_rejected(message, outcome.value, outcome.runtime)
     elif outcome.state == states.IGNORED:
-        logs.task_ignored(message)
+        logs.task_ignored(message, outcome.runtime)

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from django.utils import timezone, translation
 
 from django_tasks import shared_task, signals
 from django_tasks.exceptions import SoftTimeLimitExceeded
+from django_tasks.worker import options
 from tests.testapp.models import Note
 
 
@@ -90,11 +92,26 @@ def spin(path: str) -> str:
     return "nobody stopped it"
 
 
+@shared_task(bind=True, default_retry_delay=0)
+def retry_once(self: Any) -> None:
+    if self.request.retries == 0:
+        raise self.retry()
+
+
+@shared_task
+def warn() -> None:
+    warnings.warn("careful", stacklevel=1)
+
+
 @shared_task
 def eat(mebibytes: int) -> int:
     """Take memory and keep it."""
     _eaten.append(b"x" * (1024 * 1024 * mebibytes))
     return os.getpid()
+
+
+if getattr(settings, "CANNOT_FORK", False):  # as on macOS
+    options.CAN_FORK = False
 
 
 _eaten: list[bytes] = []

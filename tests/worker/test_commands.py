@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from django_tasks.current import get_current_app
 from tests.processes import ROOT, WorkerProcess, environment
 from tests.testapp.tasks import add, fail
 from tests.waiting import wait_for
+from tests.worker import jobs
 
 Spawn = Callable[..., WorkerProcess]
 
@@ -69,15 +71,33 @@ def test_without_a_level_only_warnings_are_logged(spawn_worker: Spawn, tmp_path:
     assert "[tasks]" in done.stdout
 
 
-def test_json(spawn_worker: Spawn) -> None:
-    good, bad = add.delay(1, 1), fail.delay("as asked")
-    worker = spawn_worker("-c", "1", "-l", "INFO", "--json", "--burst")
+def test_json(spawn_worker: Spawn, tmp_path: Path) -> None:
+    """All that a worker prints is JSON, line by line, and what became of a task need not be read from its text."""
+    good, bad = add.delay(1, 1), fail.delay("two\nlines, \u20ac")
+    unsure, loud = jobs.retry_once.delay(), jobs.warn.delay()
+    late = jobs.hold.apply_async((str(tmp_path / "runs"),), time_limit=0.5)
+    unknown = get_current_app().send_task("nobody.knows")
+    arguments = ["-c", "2", "-l", "INFO", "--json", "--burst", "-n", "json@test"]
+    worker = spawn_worker(*arguments, settings={"CELERY_IMPORTS": ["tests.worker.jobs"]})
     assert worker.wait() == 0
-    records = [json.loads(line) for line in worker.log.splitlines() if line.startswith("{")]
-    assert any(record["message"].endswith("ready.") for record in records)
-    of_tasks = [record for record in records if record.get("task_id") in (good.id, bad.id)]
-    assert {record["task_name"] for record in of_tasks} == {add.name, fail.name}
-    assert any("as asked" in record["message"] for record in of_tasks)
+    records = [json.loads(line) for line in worker.log.splitlines()]
+    assert records[0]["message"] == "json@test starts."
+    assert (records[0]["concurrency"], records[0]["pool"], records[0]["queues"]) == (2, "prefork", ["celery"])
+    assert {"time", "level", "logger", "process", "message"} <= set.intersection(*map(set, records))
+
+    def of(result: Any) -> list[tuple[str, str, bool]]:
+        found = [record for record in records if record.get("task_id") == result.id and "state" in record]
+        return [(record["task_name"], record["state"], "runtime" in record) for record in found]
+
+    assert of(good) == [(add.name, "RECEIVED", False), (add.name, "SUCCESS", True)]
+    assert of(bad) == [(fail.name, "RECEIVED", False), (fail.name, "FAILURE", True)]
+    assert of(late) == [(jobs.hold.name, "RECEIVED", False), (jobs.hold.name, "FAILURE", False)]
+    assert [state for _, state, _ in of(unsure)] == ["RECEIVED", "RETRY", "RECEIVED", "SUCCESS"]
+    assert of(unknown)[0] == ("nobody.knows", "RECEIVED", False)
+    (failure,) = [record for record in records if record.get("task_id") == bad.id and "exc" in record]
+    assert failure["exc"].startswith("Traceback (most recent call last):\n")
+    assert failure["exc"].endswith("ValueError: two\nlines, \u20ac")
+    assert any("careful" in record["message"] and record["task_id"] == loud.id for record in records)
 
 
 def test_logfile(spawn_worker: Spawn, tmp_path: Path) -> None:
@@ -121,8 +141,6 @@ def test_reload(spawn_worker: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyP
     module.write_text(source.format(1))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    from django_tasks.current import get_current_app
-
     worker = spawn_worker("-c", "1", "-l", "INFO", "--rel", settings={"CELERY_IMPORTS": ["edited_module"]})
     send = get_current_app().send_task
     assert send("edited_module.answer").get(timeout=20) == 1
@@ -156,17 +174,19 @@ def test_a_module_with_an_import_error(tmp_path: Path, transactional_db: None, m
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "code", "words"),
     [
-        (["--concurency", "2"], "unrecognized arguments: --concurency"),
-        (["--pool", "eventlet"], "invalid choice: 'eventlet'"),
-        (["-l", "LOUD"], "Unknown log level 'LOUD'"),
-        (["-c", "-1"], "--concurrency must not be below 0"),
+        (["--concurency", "2"], 2, "unrecognized arguments: --concurency"),
+        (["--pool", "eventlet"], 2, "invalid choice: 'eventlet'"),
+        (["-c", "many"], 2, "invalid int value: 'many'"),
+        (["-l", "LOUD"], 1, "Unknown log level 'LOUD'"),
+        (["-c", "-1"], 1, "--concurrency must not be below 0"),
+        (["--autoscale", "1,2"], 1, "--autoscale 1,2 is not MAX,MIN"),
     ],
 )
-def test_options_that_cannot_be(arguments: list[str], words: str, transactional_db: None) -> None:
+def test_options_that_cannot_be(arguments: list[str], code: int, words: str, transactional_db: None) -> None:
     done = run(*arguments)
-    assert done.returncode in (1, 2)
+    assert done.returncode == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr
 

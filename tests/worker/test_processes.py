@@ -206,6 +206,17 @@ def test_a_hard_limit_holds_while_the_worker_stops(spawn: Spawn, path: Path) -> 
     assert repr(result.result) == "TimeLimitExceeded(1.5)"
 
 
+def test_a_hard_limit_in_a_worker_that_cannot_fork(spawn: Spawn, path: Path) -> None:
+    """Nobody could replace its process, so that it ends, and says so by its exit code."""
+    worker = spawn("-c", "2", CANNOT_FORK=True)
+    assert worker.children() == []
+    result = jobs.hold.apply_async((str(path),), time_limit=0.3)
+    with pytest.raises(TimeLimitExceeded):
+        result.get(timeout=20)
+    assert worker.wait(20) == 1
+    worker.killed = True  # so that its exit code is not looked at again
+
+
 def test_a_hard_limit_holds_without_a_supervisor(spawn: Spawn, path: Path) -> None:
     """What runs away in an orphan would otherwise run for ever, and keep its lease."""
     worker = spawn("-c", "1")

@@ -171,3 +171,14 @@ def test_a_worker_that_watches_for_changes_ends_with_its_child(spawn_worker: Any
     assert worker.wait(20) == 0
     assert worker.log.count("Stopping") == 1
     wait_for(lambda: not any(child.is_running() for child in children), message="the end of all processes")
+
+
+@sqlite_only
+@pytest.mark.parametrize("signum", [TERM, INT])
+def test_while_django_is_loaded_a_signal_does_what_it_does_to_any_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signum: int
+) -> None:
+    (tmp_path / "slow_settings.py").write_text(f"import os\nos.kill(os.getpid(), {signum:d})\n")
+    command = [sys.executable, "-m", "django", "runworker", "--settings", "slow_settings"]
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    assert subprocess.run(command, env=variables, capture_output=True, timeout=60).returncode == -signum
