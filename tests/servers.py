@@ -276,7 +276,39 @@ class Memcached(Server):
         return [*command, "-u", "nobody"] if os.geteuid() == 0 else command
 
 
-SERVERS: dict[str, type[Server]] = {server.name: server for server in (PostgreSQL, MariaDB, Memcached)}
+class Redis(Server):
+    """Redis that writes every command to disk, so that a killed server loses nothing; ``options`` are of its own.
+
+    Args:
+        options: further options of the command line, such as ``("--maxmemory", "4mb")``.
+    """
+
+    name = "redis"
+    programs = ("redis-server",)
+    client = "redis"
+    ready_line = b"Ready to accept connections"
+
+    def __init__(self, *options: str) -> None:
+        self.options = options
+        super().__init__()
+
+    def command(self) -> list[str]:
+        address = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.directory)]
+        safety = ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
+        return [str(self.find("redis-server")), *address, *safety, *self.options]
+
+    def url(self, database: str = "0") -> str:
+        """Return the address of a database (a number) of this server."""
+        return f"redis://127.0.0.1:{self.port}/{database}"
+
+    def connect(self, **options: Any) -> Any:
+        """Return a client of redis-py."""
+        import redis
+
+        return redis.Redis(port=self.port, decode_responses=True, **options)
+
+
+SERVERS: dict[str, type[Server]] = {server.name: server for server in (PostgreSQL, MariaDB, Memcached, Redis)}
 
 
 def missing(names: Iterable[str]) -> list[str]:

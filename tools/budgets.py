@@ -37,7 +37,9 @@ LAYERS = (
     {"exceptions", "states", "conf", "serialization"}
     | {"_celery_settings", "_settings_table", "compression", "typed_json", "version"}
     | {"call_options", "calls", "context", "current", "errors", "health", "signals", "standalone", "utils"},
-    {"message", "schedules", "registry"} | {"databases", "hooks", "outcome", "protocol", "wire", "routing"},
+    {"message", "schedules", "registry"}
+    | {"databases", "hooks", "outcome", "protocol", "wire", "routing"}
+    | {"redis_connections", "redis_errors", "redis_urls"},
     {"brokers", "backends"} | {"models"},
     {"task", "canvas", "result"}
     | {"async_result", "control", "decorators", "eager", "eager_result", "executor"}

@@ -1,0 +1,122 @@
+"""What a URL of Redis says: which servers, in kombu's syntax, and how to talk to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from redis.connection import parse_url
+
+from django_tasks.conf import mask_url
+from django_tasks.exceptions import ImproperlyConfigured
+
+#: Schemes of URLs, kombu's spellings included, and what redis-py calls them.
+SCHEMES = {"redis": "redis", "rediss": "rediss", "unix": "unix", "redis+socket": "unix", "sentinel": "redis"}
+SENTINEL = "sentinel"
+#: Options for connections, in the URL or beside it; further ones of the URL are redis-py's.
+CONNECTION_OPTIONS = frozenset({
+    "client_name", "credential_provider", "master_name", "max_connections", "sentinel_kwargs", "socket_keepalive",
+    "socket_keepalive_options",
+})  # fmt: skip
+
+
+class ServerList(NamedTuple):
+    """The servers of a URL.
+
+    Args:
+        servers: arguments of redis-py for each of them, the preferred one first.
+        master_name: where they are sentinels, what they call the server that is wanted; else empty.
+        sentinel_kwargs: arguments for connections to the sentinels themselves.
+        max_connections: of one process.
+    """
+
+    servers: list[dict[str, Any]]
+    master_name: str
+    sentinel_kwargs: dict[str, Any]
+    max_connections: int
+
+
+def read_urls(setting: str, url: str, options: Mapping[str, Any]) -> ServerList:
+    """Read one URL or several with semicolons between them: ``redis://a/0;redis://b/0``.
+
+    Args:
+        setting: the setting that it comes from, for errors.
+        options: some of ``CONNECTION_OPTIONS``; the URL's own win.
+
+    Raises:
+        ImproperlyConfigured: it cannot be read; says what is wrong, without passwords.
+    """
+    urls = [each.strip() for each in url.split(";") if each.strip()]
+    if "://" not in url:
+        raise ImproperlyConfigured(f"{setting} = {mask_url(url)!r} is no URL, such as redis://localhost:6379/0.")
+    first = urls[0].partition("://")[0].lower()
+    # kombu takes the scheme of later ones, if they have none, from the first.
+    urls = [each if "://" in each else f"{first}://{each}" for each in urls]
+    if len(urls) > 1 and any((each.partition("://")[0].lower() == SENTINEL) != (first == SENTINEL) for each in urls):
+        raise ImproperlyConfigured(f"{setting} = {mask_url(url)!r} mixes sentinels and servers. Give only one kind.")
+    servers = [_read(setting, each, options) for each in urls]
+    common = servers[0]
+    master_name = common.pop("master_name", "")
+    sentinel_kwargs = dict(common.pop("sentinel_kwargs", None) or {})
+    limit = common.pop("max_connections", MAX_CONNECTIONS)
+    for other in servers[1:]:
+        for name in ("master_name", "sentinel_kwargs", "max_connections"):
+            other.pop(name, None)
+    if first == SENTINEL:
+        # As in kombu: user, password and database are those of the first, the others are just addresses.
+        addresses: list[dict[str, Any]] = [
+            {name: each[name] for name in ("host", "port") if name in each} for each in servers
+        ]
+        servers = [{**_without_address(common), **address} for address in addresses]
+    if first == SENTINEL and not master_name:
+        raise ImproperlyConfigured(
+            f"{setting} = {mask_url(url)!r} needs the name that the sentinels have for the server: "
+            'BROKER_TRANSPORT_OPTIONS = {"master_name": "mymaster"}.'
+        )
+    return ServerList(servers, master_name if first == SENTINEL else "", sentinel_kwargs, limit)
+
+
+def _without_address(server: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in server.items() if name not in ("host", "port")}
+
+
+#: Connections of one process at most; whoever needs one more waits.
+MAX_CONNECTIONS = 100
+_CERT_NONE, _CERT_OPTIONAL, _CERT_REQUIRED = "none", "optional", "required"
+_CERT_REQS = {"CERT_NONE": _CERT_NONE, "CERT_OPTIONAL": _CERT_OPTIONAL, "CERT_REQUIRED": _CERT_REQUIRED}
+
+
+def _read(setting: str, url: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() not in SCHEMES:
+        raise ImproperlyConfigured(
+            f"{setting} = {mask_url(url)!r}: {scheme!r} stands for no Redis. Use one of "
+            f"{', '.join(f'{name}://' for name in SCHEMES)}."
+        )
+    plain = f"{SCHEMES[scheme.lower()]}://{rest}"
+    try:
+        urlsplit(plain).port  # noqa: B018 - reading it is what checks it
+        found: dict[str, Any] = {name: options[name] for name in CONNECTION_OPTIONS & options.keys()}
+        found.update(parse_url(plain))  # type: ignore[no-untyped-call]  # redis-py has no types here
+        found["db"] = int(found.pop("virtual_host", found.get("db", 0)) or 0)
+        _check_path(plain)
+    except ValueError as exc:
+        # Quoted, since an unquoted # or / of a password ends the address; without the text, which may be the password.
+        raise ImproperlyConfigured(
+            f"{setting} = {mask_url(url)!r} cannot be read: expected redis://user:password@host:port/number, with "
+            "other characters than letters and digits in user and password quoted (%23 for #, %2F for /)."
+        ) from (exc if "Invalid value" in str(exc) else None)
+    if "max_connections" in found:
+        found["max_connections"] = int(found["max_connections"])
+    if isinstance(reqs := found.get("ssl_cert_reqs"), str):
+        found["ssl_cert_reqs"] = _CERT_REQS.get(reqs, reqs)
+    return found
+
+
+def _check_path(url: str) -> None:
+    """Refuse what redis-py takes for database 0: ``redis://host/name``."""
+    parts = urlsplit(url)
+    number = unquote(parts.path).strip("/")
+    if parts.scheme != "unix" and number and "db" not in dict(parse_qsl(parts.query)):
+        int(number)
