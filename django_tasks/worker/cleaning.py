@@ -10,23 +10,25 @@ from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
+_opened = threading.local()
 
-class _Opened(threading.local):
-    """The connections of this thread that are open.
+
+def _connections() -> list[BaseDatabaseWrapper]:
+    """Return the connections of this thread that are open.
 
     Django tells each time one is opened. To ask for them after every task would take as long as to decode its message.
     """
-
-    def __init__(self) -> None:
-        self.connections: list[BaseDatabaseWrapper] = connections.all(initialized_only=True)
-
-
-_opened = _Opened()
+    try:
+        return _opened.connections  # type: ignore[no-any-return]
+    except AttributeError:
+        # Here, not when this module is imported: there may be no settings yet.
+        _opened.connections = connections.all(initialized_only=True)
+        return _connections()
 
 
 def _note(connection: BaseDatabaseWrapper, **facts: Any) -> None:
-    if connection not in _opened.connections:
-        _opened.connections.append(connection)
+    if connection not in (opened := _connections()):
+        opened.append(connection)
 
 
 connection_created.connect(_note, dispatch_uid="django_tasks.worker.cleaning")
@@ -37,7 +39,8 @@ def clean_up() -> None:
 
     Language, time zone and the task's other context variables end with its context.
     """
-    for connection in tuple(_opened.connections):
+    opened = _connections()
+    for connection in tuple(opened):
         connection.queries_log.clear()
         # A connection in an unknown state is not mended but closed, and that may fail as it pleases.
         with contextlib.suppress(Error):
@@ -47,4 +50,4 @@ def clean_up() -> None:
             elif connection.connection is not None:
                 connection.close_if_unusable_or_obsolete()
         if connection.connection is None:
-            _opened.connections.remove(connection)
+            opened.remove(connection)
