@@ -320,7 +320,7 @@ def result_of(message: Message, app: App, bound_to: App | None, options: Mapping
         options: of ``apply_async``: ``add_to_parent``.
     """
     result: AsyncResult[Any] = AsyncResult(message.id, bound_to)
-    result.ignored = app.conf.task_ignore_result if message.ignore_result is None else message.ignore_result
+    result.ignored = context.ignores_result(message, None, app)  # it has the task's option
     parent = context.current_request() if options.get("add_to_parent", True) else None
     if parent is not None and getattr(parent.owner, "trail", True):
         parent.children.append(result)

@@ -90,13 +90,7 @@ class Context:
         return getattr(self.message, "group", None)
 
     def _ignore_result(self, name: str) -> bool:
-        """Return what the message says, else the task, else the settings."""
-        ignored = getattr(self.message, "ignore_result", None)
-        if ignored is None and self.owner is not None:
-            ignored = self.owner.ignore_result
-            if ignored is None:
-                ignored = self.owner.app.conf.task_ignore_result
-        return bool(ignored)
+        return ignores_result(self.message, self.owner, getattr(self.owner, "app", None))
 
     def _properties(self, name: str) -> dict[str, Any] | None:
         if self.message is None:
@@ -140,6 +134,15 @@ _DEFAULTS: dict[str, Any] = {
     )),
     "replaced_task_nesting": 0,
 }  # fmt: skip
+
+
+def ignores_result(message: Message | None, task: Any, app: Any) -> bool:
+    """Whether no result of a call is wanted: as its message says, else its task, else the settings."""
+    for source in (message, task):
+        if (ignored := getattr(source, "ignore_result", None)) is not None:
+            return bool(ignored)
+    return app is not None and bool(app.conf.task_ignore_result)
+
 
 _current: ContextVar[Context | None] = ContextVar("django_tasks_request", default=None)
 

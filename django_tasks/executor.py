@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -21,7 +22,7 @@ from django_tasks.brokers.base import Delivery, Settlement, Verb
 from django_tasks.context import Context
 from django_tasks.errors import ExceptionInfo, without_our_frames
 from django_tasks.exceptions import EncodeError, Ignore, OperationalError, Reject, Retry
-from django_tasks.finish import failure
+from django_tasks.finish import failure, stores
 from django_tasks.message import Message
 from django_tasks.outcome import Outcome, TaskMeta
 from django_tasks.utils.saferepr import safestr
@@ -125,7 +126,7 @@ class Executor:
     # -- running
 
     def execute(self, task: Any, message: Message) -> Outcome:
-        """Call the task, its hooks and the signals around it."""
+        """Call the task; its hooks and the signals after it are called by ``finish``, but here for eager calls."""
         request = Context(task, message, hostname=self.hostname, is_eager=self.eager, delivery_info={
             "exchange": "", "routing_key": message.queue, "priority": message.priority or 0,
             "redelivered": message.redelivered,
@@ -139,7 +140,12 @@ class Executor:
             outcome = self._call(task, message, request)
             outcome.runtime = time.perf_counter() - started
             self._encode(task, outcome, request, began)
-            hooks.call(task, outcome, request)
+            if self.eager:
+                hooks.call(task, request, outcome)
+            elif hooks.wanted(task, outcome.state):
+                # Later, but as if it were here: with this request, the task's language and so on.
+                here = copy_context()
+                outcome.tell = lambda ended: here.run(hooks.call, task, request, ended)
         finally:
             context.pop(token)
         return outcome
@@ -243,12 +249,9 @@ class Executor:
         return Settlement(delivery, Verb.ACK)
 
     def _stores(self, task: Any, message: Message, failed: bool = False) -> bool:
-        if not self.app.backend.stores or (self.eager and not self.app.conf.task_store_eager_result):
+        if self.eager and not self.app.conf.task_store_eager_result:
             return False
-        ignored = message.ignore_result
-        if ignored is None:
-            ignored = self._option(task, "ignore_result")
-        return not ignored or (failed and bool(self._option(task, "store_errors_even_if_ignored")))
+        return stores(self.app, task, message, failed)
 
     def _option(self, task: Any, name: str) -> Any:
         value = getattr(task, name)

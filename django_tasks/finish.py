@@ -16,8 +16,9 @@ from django_tasks import producer, states
 from django_tasks.backends.base import utc_now
 from django_tasks.brokers.base import Delivery, Settlement, Verb
 from django_tasks.canvas import Signature
-from django_tasks.context import Context
+from django_tasks.context import Context, ignores_result
 from django_tasks.errors import format_traceback
+from django_tasks.exceptions import Ignore
 from django_tasks.message import Message
 from django_tasks.outcome import Outcome, TaskMeta
 from django_tasks.utils.saferepr import saferepr, safestr
@@ -41,17 +42,50 @@ def finish(app: App, outcomes: Sequence[Outcome]) -> list[Outcome]:
     counted = app.broker.finish(app.backend, outcomes, partial(follow_ups, app))
     for outcome in counted:
         call_errbacks(app, outcome)
+    if telling := [outcome for outcome in outcomes if outcome.tell is not None]:
+        _tell(telling, counted)
     return counted
 
 
+def _tell(telling: Sequence[Outcome], counted: Sequence[Outcome]) -> None:
+    """Let hooks and receivers know what is stored now; what does not count ended for them as ``Ignore`` does."""
+    held = {id(outcome) for outcome in counted}
+    for outcome in telling:
+        if id(outcome) not in held:
+            outcome.state, outcome.value = states.IGNORED, Ignore("its lease was lost while it ran")
+        if outcome.tell is not None:
+            outcome.tell(outcome)
+
+
 def failure(
-    app: App, delivery: Delivery, exc: BaseException, *, verb: Verb = Verb.ACK, state: str = states.FAILURE
+    app: App, ended: Delivery | Message, exc: BaseException, *, verb: Verb = Verb.ACK, state: str = states.FAILURE
 ) -> Outcome:
-    """Make the outcome of a delivery that ends without (or after) a run, with an exception as its result."""
-    message = delivery.message
-    meta = ended_by(app, message, exc, state) if message.id and message.ignore_result is not True else None
-    settlement = Settlement(delivery, verb, reason=safestr(exc) or saferepr(exc))
+    """Make the outcome of what ends without (or after) a run, with an exception as its result.
+
+    Args:
+        ended: the delivery; the message alone where that is settled already.
+        verb: what becomes of the delivery.
+    """
+    message = ended if isinstance(ended, Message) else ended.message
+    stored = message.id and stores(app, app.tasks.get(message.task), message, failed=True)
+    meta = ended_by(app, message, exc, state) if stored else None
+    settlement = None if isinstance(ended, Message) else Settlement(ended, verb, reason=safestr(exc) or saferepr(exc))
     return Outcome(message, state, exc, meta=meta, settlement=settlement)
+
+
+def stores(app: App, task: Any, message: Message, failed: bool = False) -> bool:
+    """Whether the end of a call is stored.
+
+    Args:
+        task: None where it is not known.
+        failed: the end is no success.
+    """
+    if not app.backend.stores:
+        return False
+    if not ignores_result(message, task, app):
+        return True
+    even_then = getattr(task, "store_errors_even_if_ignored", None)
+    return failed and bool(app.conf.task_store_errors_even_if_ignored if even_then is None else even_then)
 
 
 def ended_by(app: App, message: Message, exc: BaseException, state: str) -> TaskMeta:

@@ -33,7 +33,17 @@ class Hooks:
         """Run after each run that ended the task: not after a retry, ``Ignore`` or ``Reject`` (as in Celery)."""
 
 
-def call(task: Any, outcome: Outcome, request: Context) -> None:
+def wanted(task: Any, state: str) -> bool:
+    """Whether anybody is to be told of a run that came to this state."""
+    names, signal = _LISTENERS.get(state, ((), signals.task_postrun))
+    return bool(signals.task_postrun.receivers or signal.receivers) or any(_defines(task, name) for name in names)
+
+
+def _defines(task: Any, name: str) -> bool:
+    return getattr(getattr(task, name), "__func__", None) is not vars(Hooks)[name]
+
+
+def call(task: Any, request: Context, outcome: Outcome) -> None:
     """Call hooks and signals; none of them can change the outcome, nor keep the next from being called."""
     einfo = None if outcome.state == states.SUCCESS else ExceptionInfo(outcome.value)
     for step in (_STEPS.get(outcome.state, _nothing), _after_return, _postrun):
@@ -103,4 +113,11 @@ _STEPS = {
     states.FAILURE: _on_failure,
     states.RETRY: _on_retry,
     states.REJECTED: _on_reject,
+}
+#: The hooks of each state, and its signal beside ``task_postrun``.
+_LISTENERS = {
+    states.SUCCESS: (("on_success", "after_return"), signals.task_success),
+    states.FAILURE: (("on_failure", "after_return"), signals.task_failure),
+    states.RETRY: (("on_retry",), signals.task_retry),
+    states.REJECTED: ((), signals.task_rejected),
 }

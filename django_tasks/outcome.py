@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,7 @@ class Outcome:
         next_run: the message of the next run, after a retry.
         follow: whether callbacks, errbacks and the rest of a chain are to be sent.
         runtime: seconds the call took.
+        tell: calls the task's hooks and receivers with this outcome, once it is stored; None where nobody listens.
     """
 
     message: Message
@@ -66,3 +68,4 @@ class Outcome:
     next_run: Message | None = None
     follow: bool = True
     runtime: float = 0.0
+    tell: Callable[[Outcome], None] | None = None

@@ -779,6 +779,54 @@ def test_hooks_and_the_request(app: App) -> None:
     assert seen == ["1"]
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_hooks_and_receivers_find_the_end_stored(app: App, fails: bool) -> None:
+    """As with Celery: they may look at the result, and send tasks that do."""
+    seen: list[Any] = []
+
+    def look(*_: Any, **__: Any) -> None:
+        seen.append(result.state)
+
+    @shared_task(on_success=look, on_failure=look, after_return=look)
+    def either() -> None:
+        if fails:
+            raise ValueError
+
+    result = either.delay()
+    with connected("task_success", look), connected("task_failure", look), connected("task_postrun", look):
+        run_next(app)
+    assert seen == [states.FAILURE if fails else states.SUCCESS] * 4
+
+
+def test_hooks_of_a_run_that_does_not_count(app: App, heard: Heard) -> None:
+    """Its lease was lost, and another worker runs it; what began with task_prerun ends all the same."""
+
+    @shared_task(base=Telling, told=[])
+    def add() -> int:
+        return 1
+
+    add.delay()
+    (late,) = reserve(app, 1)
+    outcome = Executor(app).run(late)
+    redeliver(app)
+    assert finish(app, [outcome]) == []
+    assert [name for name, *_ in add.told] == ["before_start"]
+    assert heard.names == ["task_prerun", "task_postrun"]
+    assert heard.facts("task_postrun")["state"] == states.IGNORED
+
+
+def test_hooks_of_a_run_that_was_revoked(app: App, heard: Heard) -> None:
+    @shared_task(bind=True, base=Telling, told=[])
+    def job(self: Any) -> int:
+        app.control.revoke(self.request.id)
+        return 1
+
+    job.delay()
+    run_next(app)
+    assert [name for name, *_ in job.told] == ["before_start"]
+    assert heard.facts("task_postrun")["state"] == states.REVOKED
+
+
 def test_a_hook_that_raises_changes_nothing(app: App, heard: Heard, caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Telling):
         def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:

@@ -278,6 +278,23 @@ def test_failure_of_what_is_not_to_be_stored(app: App) -> None:
     assert not app.broker.sizes().get("celery")
 
 
+@pytest.mark.parametrize("even_if_ignored", [False, True])
+@pytest.mark.parametrize("by", ["call", "task", "settings"])
+def test_failure_of_an_ignored_result(app: App, by: str, even_if_ignored: bool) -> None:
+    """Whoever ends the task stores as much as a worker that runs it."""
+    app.conf.task_ignore_result = by == "settings"
+    app.conf.task_store_errors_even_if_ignored = even_if_ignored and by != "task"
+    options = {"ignore_result": True, "store_errors_even_if_ignored": even_if_ignored} if by == "task" else {}
+
+    @shared_task(**options)
+    def add() -> None: ...
+
+    add.apply_async(task_id="1", **({"ignore_result": True} if by == "call" else {}))
+    (delivery,) = reserve(app)
+    finish(app, [failure(app, delivery, ValueError("no"))])
+    assert app.AsyncResult("1").state == (states.FAILURE if even_if_ignored else states.PENDING)
+
+
 def test_dead_letters_keep_the_reason(app: App) -> None:
     finish(app, [failure(app, make_delivery(app), ValueError("too bad"), verb=Verb.DEAD)])
     assert app.broker.sizes()["celery"].dead == 1
@@ -312,6 +329,19 @@ def test_an_outcome_that_cannot_be_stored_does_not_hold_up_the_others(app: App) 
         results[1].get()
     assert app.broker.sizes()["celery"].dead == 1
     assert app.broker.sizes()["celery"].reserved == 0
+
+
+def test_an_outcome_without_a_message_that_cannot_be_stored(app: App) -> None:
+    @shared_task(acks_late=False)
+    def once() -> int:
+        return 1
+
+    result = once.delay()
+    outcomes = run(app)
+    Unstorable(app, result.id)
+    finish_all(app, outcomes)
+    assert result.state == states.FAILURE
+    assert app.broker.sizes() == {}
 
 
 def test_a_callback_that_cannot_be_sent_keeps_the_message(app: App) -> None:

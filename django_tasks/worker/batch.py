@@ -85,6 +85,17 @@ class Batch:
         """Finish what has ended; while a server is away, try again until ``give_up`` says to stop."""
         with self.lock:
             ended, self.ended = self.ended, []
+        self._finish(ended, give_up)
+
+    def finish_now(self, outcome: Outcome, give_up: Callable[[], bool]) -> None:
+        """Finish an outcome that cannot wait, and what ended before it; its hooks still belong to its run."""
+        with self.lock:
+            ended, self.ended = [*self.ended, outcome], []
+        self._finish(ended, give_up)
+        with self.lock:
+            self.running = None
+
+    def _finish(self, ended: list[Outcome], give_up: Callable[[], bool]) -> None:
         pause = FIRST_PAUSE
         while ended:
             try:
@@ -184,12 +195,10 @@ def _fail(app: App, outcome: Outcome, exc: Exception) -> None:
     """End a task whose outcome the servers refuse: what it says is stored instead, and its message kept as dead."""
     message: Any = outcome.message
     logger.error("The outcome of task %s[%s] cannot be stored: %s", message.task, message.id, exc, exc_info=exc)
-    if outcome.settlement is None:
-        return
-    replacement = failure(app, outcome.settlement.delivery, exc, verb=Verb.DEAD)
+    replacement = failure(app, outcome.settlement.delivery if outcome.settlement else message, exc, verb=Verb.DEAD)
     if replacement.meta is not None:
         replacement.meta.args = replacement.meta.kwargs = None  # maybe they are what cannot be stored
-    replacement.follow = False
+    replacement.follow, replacement.tell = False, outcome.tell
     try:
         finish(app, [replacement])
     except OperationalError:

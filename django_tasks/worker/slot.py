@@ -169,9 +169,7 @@ class Slot:
             self.batch.take_back(delivery)
             raise
         else:
-            self.batch.add(outcome)
-            if outcome.settlement is None:  # its message is gone: it must not wait for a task that may kill us
-                self.batch.flush(self._gives_up)
+            self._keep(outcome)
         finally:
             self.seat.end()
         try:
@@ -179,6 +177,15 @@ class Slot:
         except Exception:  # a task's `throws`, or the repr of its value, are not ours
             logger.exception("What came of task %s[%s] could not be logged", message.task, message.id)
         clean_up()
+
+    def _keep(self, outcome: Outcome) -> None:
+        """Keep an outcome for the next flush, or finish it now where that cannot wait."""
+        # Without a message it must not wait for a task that may kill us. Who is told of it is to find it stored.
+        if outcome.settlement is None or outcome.tell is not None:
+            clean_up()
+            self.batch.finish_now(outcome, self._gives_up)
+        else:
+            self.batch.add(outcome)
 
     def _gives_up(self) -> bool:
         """Say whether to wait no longer for a server; asked as long as it is away, which is a sign of life."""

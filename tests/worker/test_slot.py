@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 from django.utils import timezone, translation
 
 from django_tasks import App, shared_task, signals, states
@@ -266,6 +267,24 @@ def test_what_has_no_message_any_more_is_stored_before_the_next_begins(app: App,
     assert sizes(app) == (1, 0)  # the callback
 
 
+@pytest.mark.django_db(transaction=True)
+def test_what_somebody_is_told_of_is_stored_and_nothing_else_of_the_run_is_left(app: App, slot: Slot) -> None:
+    seen: list[Any] = []
+
+    def after_return(*_: Any) -> None:
+        seen.append((result.state, connection.in_atomic_block, slot.seat.state, slot.seat.runs(result.id)))
+
+    @shared_task(after_return=after_return)
+    def leaves_a_transaction() -> None:
+        transaction.atomic().__enter__()
+
+    slot.batch.size = 2
+    result = leaves_a_transaction.delay()
+    leaves_a_transaction.delay()
+    poll(slot)
+    assert seen[0] == (states.SUCCESS, False, BUSY, True)
+
+
 def test_stopping_in_the_middle_of_a_batch_gives_back_the_rest(app: App, slot: Slot, clock: Clock) -> None:
     @shared_task
     def stop() -> None:
@@ -343,6 +362,23 @@ def test_behind_a_short_task_the_slot_finishes_itself(app: App, slot: Slot, cloc
     first, _ = look.delay(), look.delay()
     poll(slot)
     assert seen == [states.PENDING, states.SUCCESS]
+
+
+def test_behind_a_long_hook(app: App, slot: Slot, clock: Clock, minder: Minder) -> None:
+    seen = []
+
+    def on_success(*_: Any) -> None:
+        minder.mind(clock.advance(GIVE_BACK_AFTER * 2))
+        seen.append(sizes(app))
+
+    @shared_task(on_success=on_success)
+    def told() -> None: ...
+
+    slot.batch.size = 2
+    told.delay()
+    told.delay()
+    poll(slot)
+    assert seen == [(1, 0)]
 
 
 def test_a_minder_that_fails_puts_back_what_it_took(app: App, slot: Slot, clock: Clock, minder: Minder) -> None:
