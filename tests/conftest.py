@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,11 @@ def spawn_worker(transactional_db: None, tmp_path: Path) -> Iterator[Callable[..
     """
     with contextlib.ExitStack() as stack:
 
-        def spawn(*arguments: str, settings: Mapping[str, Any] | None = None) -> WorkerProcess:
+        def spawn(
+            *arguments: str, settings: Mapping[str, Any] | None = None, wrapper: Sequence[str] = ()
+        ) -> WorkerProcess:
             number = len(list(tmp_path.glob("worker-*.log"))) + 1
-            worker = WorkerProcess(arguments, tmp_path / f"worker-{number}.log", settings or {})
+            worker = WorkerProcess(arguments, tmp_path / f"worker-{number}.log", settings or {}, wrapper)
             stack.callback(worker.finish)
             worker.wait_for_log("ready")
             return worker

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +48,17 @@ class WorkerProcess:
         arguments: what follows ``runworker`` on its command line.
         log: the file that takes its output.
         settings: Django settings for this worker alone; values that JSON can hold.
+        wrapper: a command to run it with.
     """
 
-    def __init__(self, arguments: tuple[str, ...], log: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, arguments: tuple[str, ...], log: Path, settings: Mapping[str, Any], wrapper: Sequence[str] = ()
+    ) -> None:
         self.log_path = log
         self.killed = False
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "django", "runworker", *arguments],
+                [*wrapper, sys.executable, "-m", "django", "runworker", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

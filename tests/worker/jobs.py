@@ -9,6 +9,7 @@ import atexit
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -101,6 +102,13 @@ def retry_once(self: Any) -> None:
 @shared_task
 def warn() -> None:
     warnings.warn("careful", stacklevel=1)
+
+
+@shared_task
+def leave_an_orphan(path: str) -> None:
+    """Start a process that outlives its parent, until the file ``<path>.go`` is there."""
+    wait = f"until [ -e {path}.go ]; do sleep 0.05; done"
+    subprocess.run(["sh", "-c", f"sh -c '{wait}' orphan &"], check=True)
 
 
 @shared_task
