@@ -118,12 +118,12 @@ def _follow_up(app: App, outcome: Outcome, number: int, data: dict[str, Any], va
     signature = Signature(data)
     args = signature.args if signature.immutable else (value, *signature.args)
     options = {"parent_id": cause.id, "root_id": cause.root_id, **signature.options}
-    options["task_id"] = signature.id or _id_from(cause, f"{outcome.state}/{number}")
-    return producer.build_message(app, signature.task, args, signature.kwargs, options, app.tasks.get(signature.task))
-
-
-def _id_from(cause: Message, what: str) -> str:
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{cause.id}/{cause.retries}/{what}"))
+    why = f"{cause.id}/{cause.retries}/{outcome.state}/{number}"
+    options["task_id"] = signature.id or str(uuid.uuid5(uuid.NAMESPACE_OID, why))
+    task = app.tasks.get(signature.task)
+    message = producer.build_message(app, signature.task, args, signature.kwargs, options, task)
+    message.cause = why
+    return message
 
 
 def _runs_inline(app: App, data: dict[str, Any]) -> bool:

@@ -60,6 +60,8 @@ class Message:
         compression: compression of the body, by name or MIME type.
         redelivered: it has been in a worker's hands before.
         content_type: MIME type that its body came in.
+        cause: what it follows from, which can happen only once; it does not travel, but keeps a broker that stores
+            messages from storing a second one of the same id and cause.
     """
 
     task: str
@@ -92,6 +94,7 @@ class Message:
     compression: str | None = None
     redelivered: bool = False
     content_type: str = JSON
+    cause: str | None = None
 
     @staticmethod
     def new_id() -> str:

@@ -51,6 +51,8 @@ class QueuedMessage(models.Model):
     #: Whether the rate limit has let it through already.
     admitted = models.BooleanField(default=False)
     reason = models.TextField(default="")
+    #: What follows from something has a number from it, so that it is sent once (``Message.cause``).
+    cause = models.BigIntegerField(null=True)
     #: The message in Celery's envelope (JSON), as ``django_tasks.message`` writes it.
     payload = models.TextField()
 
@@ -60,8 +62,9 @@ class QueuedMessage(models.Model):
         indexes = [
             models.Index(fields=["status", "queue", "ranking", "id"], name="django_tasks_msg_claim"),
             models.Index(fields=["due_at"], name="django_tasks_msg_due", condition=models.Q(due_at__isnull=False)),
-            models.Index(fields=["task_id"], name="django_tasks_msg_task_id"),
         ]
+        # Also the index of task ids. Rows without a cause are as many as they like, as NULLs differ from each other.
+        constraints = [models.UniqueConstraint(fields=["task_id", "cause"], name="django_tasks_msg_cause")]
 
     def __str__(self) -> str:
         return f"{self.task}[{self.task_id}]"

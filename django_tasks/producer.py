@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from django.utils.timezone import get_default_timezone
 
+from django_tasks import states
 from django_tasks.context import Context, current_request
 from django_tasks.message import Message
 from django_tasks.serialization import parse_iso
@@ -197,6 +198,7 @@ def next_run(
         retries=message.retries + 1,
         parent_id=message.id,
         redelivered=False,
+        cause=f"{message.id}/{message.retries}/{states.RETRY}",
         **changes,
     )
 

@@ -14,7 +14,7 @@ from django_tasks.exceptions import OperationalError, TaskRevokedError
 from django_tasks.executor import Executor
 from django_tasks.finish import failure, finish, follow_ups
 from django_tasks.outcome import Outcome, TaskMeta
-from django_tasks.worker.batch import finish_all
+from django_tasks.worker.batch import Batch, finish_all
 from tests.running import NODE, app_of_test, drain, reserve, waiting
 
 
@@ -55,6 +55,17 @@ class Away:
             self.times -= 1
             raise OperationalError("the server is away")
         return self.real(*args, **kwargs)
+
+
+class Unheard(Away):
+    """Lets a method do its work and then say that its server is away: the reply to COMMIT was lost."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        answer = self.real(*args, **kwargs)
+        if self.times:
+            self.times -= 1
+            raise OperationalError("the server closed the connection")
+        return answer
 
 
 def make_add() -> Any:
@@ -362,3 +373,91 @@ def test_a_server_that_is_away_is_no_refusal(app: App) -> None:
         finish_all(app, outcomes)
     finish_all(app, outcomes)
     assert result.get() == 2
+
+
+# -- what follows is sent once
+
+
+@pytest.fixture(params=["one database", "results elsewhere", "in memory"])
+def apart(request: pytest.FixtureRequest, transactional_db: None) -> Iterator[App]:
+    """Apps that keep results in the database of the messages, and elsewhere."""
+    broker = "memory://" if request.param == "in memory" else "django-db://"
+    backend = "django-db://" if request.param == "one database" else "memory://"
+    with app_of_test(broker, backend=backend) as app:
+        yield app
+
+
+@pytest.mark.parametrize("acks_late", [True, False])
+def test_callbacks_when_the_reply_to_commit_is_lost(apart: App, acks_late: bool) -> None:
+    """The worker does not know that it has finished, and does it once more."""
+
+    @shared_task(acks_late=acks_late)
+    def first() -> str:
+        return "done"
+
+    @shared_task
+    def follow(value: str, word: str) -> str:
+        return f"{value} {word}"
+
+    first.apply_async(link=[follow.s("one"), follow.s("two")])
+    batch = Batch(apart)
+    batch.ended = run(apart)
+    Unheard(apart.broker, "finish")
+    batch.flush(lambda: False)
+    assert sorted(outcome.value for outcome in drain(apart)) == ["done one", "done two"]
+
+
+@pytest.mark.parametrize("acks_late", [True, False])
+def test_a_retry_when_the_reply_to_commit_is_lost(apart: App, acks_late: bool) -> None:
+    @shared_task(bind=True, acks_late=acks_late)
+    def job(self: Any) -> int:
+        if self.request.retries < 2:
+            raise self.retry(countdown=0)
+        return int(self.request.retries)
+
+    result = job.delay()
+    batch = Batch(apart)
+    for _ in range(2):
+        batch.ended = run(apart)
+        Unheard(apart.broker, "finish")
+        batch.flush(lambda: False)
+    assert [outcome.value for outcome in drain(apart)] == [2]
+    assert result.get(timeout=0) == 2
+
+
+def test_what_follows_from_a_batch_of_which_part_was_sent(apart: App) -> None:
+    @shared_task(acks_late=False)
+    def first(x: int) -> int:
+        return x
+
+    @shared_task
+    def follow(x: int) -> int:
+        return x
+
+    first.apply_async((1,), link=follow.s())
+    first.apply_async((2,), link=follow.s())
+    one, two = run(apart, 2)
+    finish(apart, [one])
+    finish(apart, [one, two])
+    assert sorted(outcome.value for outcome in drain(apart)) == [1, 2]
+
+
+def test_a_run_that_was_overtaken_sends_nothing(apart: App) -> None:
+    """The call has ended by a later run of it, and it is for that one to send what follows."""
+
+    @shared_task(bind=True, acks_late=False)
+    def job(self: Any) -> int:
+        if not self.request.retries:
+            raise self.retry(countdown=0)
+        return 7
+
+    @shared_task
+    def follow(x: int) -> int:
+        return x
+
+    job.apply_async(link=follow.s())
+    (first,) = run(apart)
+    finish(apart, [first])
+    assert [outcome.value for outcome in drain(apart)] == [7, 7]
+    finish(apart, [first])  # once more, now that all is over
+    assert drain(apart) == []

@@ -159,6 +159,7 @@ class ResultBackend:
                 outcome.state = winner.status
                 outcome.traceback = winner.traceback
                 outcome.next_run = None
+                outcome.follow = outcome.follow and winner.retries == outcome.message.retries  # else another run's
                 self.decode_into(outcome, winner)
 
     def decode_into(self, outcome: Outcome, winner: TaskMeta) -> bool:

@@ -148,6 +148,8 @@ class Broker:
     def send(self, messages: Sequence[Message]) -> None:
         """Put messages on their queues, all or none.
 
+        One with a ``cause`` is passed over while another of its id and cause waits or runs, where that can be told.
+
         Raises:
             OperationalError: the broker cannot be reached.
             MessageTooLarge, EncodeError: one of them cannot be written; none is sent.

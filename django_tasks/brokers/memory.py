@@ -51,6 +51,7 @@ class Entry:
     redelivered: bool = False
     admitted: bool = False
     reason: str | None = None
+    cause: str | None = None
 
 
 class MemoryBroker(Broker):
@@ -74,10 +75,15 @@ class MemoryBroker(Broker):
         payloads = [stored_envelope(message, self.max_size) for message in messages]
         with self.lock:
             for message, payload in zip(messages, payloads, strict=True):
+                if message.cause is not None and self._follows_already(message):
+                    continue
                 number = next(self._numbers)
                 due = message.eta.timestamp() if message.eta else 0.0
                 self.entries[number] = Entry(number, message.id, message.task, message.queue, message.priority or 0,
-                                             payload, now, due_at=due)  # fmt: skip
+                                             payload, now, due_at=due, cause=message.cause)  # fmt: skip
+
+    def _follows_already(self, message: Message) -> bool:
+        return any(e.id == message.id and e.cause == message.cause for e in self.entries.values())
 
     def reserve(self, worker: str, queues: Sequence[str], limit: int, lease: int) -> list[Delivery]:
         """Take ready entries, those to be reserved alone first and singly."""
@@ -133,7 +139,7 @@ class MemoryBroker(Broker):
             del self.entries[entry.number]
             return
         if settlement.verb is Verb.DEAD:
-            self.entries[entry.number] = replace(entry, reason=settlement.reason, worker=None, lease=None)
+            self.entries[entry.number] = replace(entry, reason=settlement.reason, worker=None, lease=None, cause=None)
             return
         entry.deaths += settlement.died and entry.alone
         entry.refusals += settlement.refused

@@ -2,7 +2,8 @@
 
 ``status``: 0 ready, 1 ready but to be reserved alone, 2 delayed until ``due_at``, 3 reserved by ``worker`` under
 ``lease`` since ``reserved_at``, 4 dead letter, 5 in the outbox of another broker (``outbox.py``).
-Order within a queue: ``ranking`` (the negated priority), then ``id``.
+Order within a queue: ``ranking`` (the negated priority), then ``id``. ``cause``: what follows from something has a
+number from it, which keeps it from being there twice; a dead letter has none.
 A reserve looks at one queue and one status, so that the index (status, queue, ranking, id) gives rows in order.
 """
 
@@ -16,7 +17,7 @@ from django_tasks.databases import rows_of
 TABLE = "django_tasks_message"
 #: What a new message is given, with the types that PostgreSQL calls them.
 COLUMNS = {"task_id": "text", "task": "text", "queue": "text", "status": "smallint", "ranking": "smallint",
-           "sent_at": "float8", "due_at": "float8", "payload": "text"}  # fmt: skip
+           "sent_at": "float8", "due_at": "float8", "cause": "bigint", "payload": "text"}  # fmt: skip
 #: What every new message has.
 _LITERALS = {"deaths": "0", "refusals": "0", "alone": "FALSE", "redelivered": "FALSE", "admitted": "FALSE",
              "reason": "''"}  # fmt: skip
@@ -36,9 +37,16 @@ def insert(vendor: str, rows: int) -> str:
 
 
 @lru_cache(maxsize=16)
-def insert_and_notify(vendor: str, rows: int) -> str:
-    """As ``insert``, and wake listening workers when the transaction commits (PostgreSQL), in one round trip."""
-    return f"WITH sent AS ({insert(vendor, rows)}) SELECT pg_notify('{CHANNEL}', '')"
+def insert_once(vendor: str, rows: int) -> str:
+    """As ``insert``, but pass over those of an id and cause that are there already."""
+    # INSERT IGNORE would also take what does not fit.
+    conflict = "ON DUPLICATE KEY UPDATE id = id" if vendor == "mysql" else "ON CONFLICT DO NOTHING"
+    return f"{insert(vendor, rows)} {conflict}"
+
+
+def and_notify(insert: str) -> str:
+    """Wake listening workers, too, when the transaction commits (PostgreSQL), in one round trip."""
+    return f"WITH sent AS ({insert}) SELECT pg_notify('{CHANNEL}', '')"
 
 
 CHANNEL = "django_tasks"
@@ -86,7 +94,10 @@ def give_back(ids: Sequence[int]) -> str:
 
 
 #: Parameters: reason, id, lease.
-BURY = f"UPDATE {TABLE} SET status = 4, reason = %s, worker = NULL, lease = NULL WHERE id = %s AND lease = %s"
+BURY = (
+    f"UPDATE {TABLE} SET status = 4, reason = %s, worker = NULL, lease = NULL, cause = NULL "
+    "WHERE id = %s AND lease = %s"
+)
 
 
 def held(ids: Sequence[int]) -> str:

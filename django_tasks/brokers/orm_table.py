@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -31,15 +32,19 @@ class MessageTable:
 
     def insert(self, rows: Sequence[Row]) -> None:
         """Insert rows (values in the order of ``orm_sql.COLUMNS``), all or none."""
-        vendor = self.database.connection.vendor
-        listened = vendor == "postgresql" and any(row[3] == READY for row in rows)
-        build = sql.insert_and_notify if listened else sql.insert
         if len(rows) == 1:
             self.database.check_size(statement_size(rows[0][-1]))
         chunks = list(_chunks(rows))
         with self.database.atomic() if len(chunks) > 1 else nullcontext():
             for chunk in chunks:
-                self.database.write(build(vendor, len(chunk)), sql.COLUMNS, chunk)
+                self.database.write(self._insert(chunk), sql.COLUMNS, chunk)
+
+    def _insert(self, rows: Sequence[Row]) -> str:
+        vendor = self.database.connection.vendor
+        insert = sql.insert_once if any(row[-2] is not None for row in rows) else sql.insert
+        statement = insert(vendor, len(rows))
+        listened = vendor == "postgresql" and any(row[3] == READY for row in rows)
+        return sql.and_notify(statement) if listened else statement
 
     def claim(self, status: int, queue: str, limit: int, worker: str, lease: int, now: float) -> list[Row]:
         """Reserve up to ``limit`` rows; return ``orm_sql.RESERVED_COLUMNS`` in order of urgency and age."""
@@ -132,7 +137,13 @@ def row_of(message: Message, now: float, max_size: int | None) -> Row:
     due = message.eta.timestamp() if message.eta else 0.0
     status, due_at = (DELAYED, due) if due > now else (READY, None)
     payload = stored_envelope(message, max_size)
-    return (message.id, message.task, message.queue, status, -(message.priority or 0), now, due_at, payload)
+    cause = None if message.cause is None else _number(message.cause)
+    return (message.id, message.task, message.queue, status, -(message.priority or 0), now, due_at, cause, payload)
+
+
+def _number(cause: str) -> int:
+    """Return 63 bits that stand for a cause; beside the task id they have to tell apart only what one id comes from."""
+    return int.from_bytes(hashlib.blake2b(cause.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def _chunks(rows: Sequence[Row]) -> Iterator[list[Row]]:

@@ -117,6 +117,7 @@ class Migration(migrations.Migration):
                 ("redelivered", models.BooleanField(default=False)),
                 ("admitted", models.BooleanField(default=False)),
                 ("reason", models.TextField(default="")),
+                ("cause", models.BigIntegerField(null=True)),
                 ("payload", models.TextField()),
             ],
             options={
@@ -127,8 +128,8 @@ class Migration(migrations.Migration):
                     models.Index(
                         condition=models.Q(("due_at__isnull", False)), fields=["due_at"], name="django_tasks_msg_due"
                     ),
-                    models.Index(fields=["task_id"], name="django_tasks_msg_task_id"),
                 ],
+                "constraints": [models.UniqueConstraint(fields=("task_id", "cause"), name="django_tasks_msg_cause")],
             },
         ),
         migrations.RunPython(compare_exactly, migrations.RunPython.noop, atomic=False),

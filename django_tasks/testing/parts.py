@@ -31,8 +31,8 @@ class QueueBroker(MemoryBroker):
     def send(self, messages: Sequence[Message]) -> None:
         """Store the messages."""
         with self.lock:
+            known = len(self.entries)
             super().send(messages)
-            known = len(self.entries) - len(messages)
             self.sent += list(self.entries.values())[known:]
 
     def reserve(self, worker: str, queues: Sequence[str], limit: int, lease: int) -> list[Delivery]:

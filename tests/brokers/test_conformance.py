@@ -265,6 +265,47 @@ def test_settling_one_delivery_twice_in_one_call(broker: Broker, hand: Hand) -> 
     assert broker.sizes() == {}
 
 
+# -- sending once
+
+
+def test_what_follows_from_something_is_there_once(broker: Broker, hand: Hand) -> None:
+    """Also when it is sent again among others, and while it is delayed or runs."""
+    send(broker, "1", cause="the end of 0")
+    send(broker, "2", "1", "3", cause="the end of 0")
+    send(broker, "late", cause="the end of 0", eta=eta(broker, 60))
+    send(broker, "late", cause="the end of 0")
+    assert hand.ids() == ["1", "2", "3"]
+    send(broker, "3", "4", "4", cause="the end of 0")
+    assert hand.ids() == ["4"]
+    assert broker.sizes()["celery"] == Size(delayed=1, reserved=4)
+
+
+def test_many_of_which_some_are_there(broker: Broker, hand: Hand) -> None:
+    send(broker, "7", "2500", cause="c")
+    broker.send([message(str(n), cause="c" if n % 2 else None) for n in range(2502)])
+    assert (
+        broker.sizes()["celery"].waiting == 2503
+    )  # 2500 is even: of those without a cause there are as many as are sent
+
+
+def test_other_messages_of_one_id_are_no_repetition(broker: Broker, hand: Hand) -> None:
+    send(broker, "1", "1")
+    send(broker, "1", cause="run 0")
+    send(broker, "1", cause="run 1")
+    send(broker, "2", cause="run 1")
+    assert hand.ids() == ["1", "1", "1", "1", "2"]
+
+
+def test_after_its_end_it_may_be_sent_again(broker: Broker, hand: Hand) -> None:
+    """Brokers remember what they hold and no more."""
+    for end in (Verb.ACK, Verb.DEAD):
+        send(broker, "1", cause="c")
+        [delivery] = hand.take()
+        hand.settle(delivery, end, reason="dead")
+    send(broker, "1", cause="c")
+    assert hand.ids() == ["1"]
+
+
 # -- giving back
 
 

@@ -39,6 +39,15 @@ def seen_by_others() -> list[str]:
     return elsewhere(waiting)
 
 
+@pytest.mark.parametrize("cause", [None, "c"])
+def test_sending_takes_one_statement(orm: ORMBroker, django_assert_num_queries: Any, cause: str | None) -> None:
+    with django_assert_num_queries(1):
+        send(orm, "1", cause=cause)
+    with django_assert_num_queries(3 if connection.vendor == "sqlite" else 1):  # BEGIN, COMMIT
+        send(orm, "1", "2", "3", cause=cause)
+    assert len(waiting()) == (3 if cause else 4)
+
+
 # -- the caller's transaction
 
 
