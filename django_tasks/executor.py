@@ -42,7 +42,7 @@ def no_admission(task: Any) -> float:
     return 0.0
 
 
-def _nothing() -> None:
+def _nothing(stored: bool) -> None:
     """Whom it may not concern."""
 
 
@@ -80,8 +80,8 @@ class Executor:
         self.guard = guard
         self.limits = limits
         self.eager = eager
-        #: Told when a message is gone whose outcome is to be stored, in case this process dies before that.
-        self.on_acknowledged: Callable[[], None] = _nothing
+        #: Told when a message is gone before its task is called, and whether a failure of the task is to be stored.
+        self.on_acknowledged: Callable[[bool], None] = _nothing
 
     def run(self, delivery: Delivery) -> Outcome:
         """Run a delivery, or refuse it; whatever happens, the outcome says what becomes of the message.
@@ -99,8 +99,7 @@ class Executor:
                 if self.app.broker.settle([Settlement(delivery, Verb.ACK)]):
                     return Outcome(delivery.message, states.IGNORED, "its lease was lost before it began")
                 acknowledged = True
-                if self._stores(task, delivery.message, failed=True):
-                    self.on_acknowledged()
+                self.on_acknowledged(self._stores(task, delivery.message, failed=True))
             outcome = self.execute(task, delivery.message)
         except OperationalError:
             raise

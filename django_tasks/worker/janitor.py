@@ -192,7 +192,7 @@ class Janitor:
             if not self._orphans:
                 break
         for seat in dead.values():
-            if seat.acknowledged:
+            if seat.acknowledged == 2:
                 self._fail_without_message(seat)
             seat.clear()
 
@@ -203,8 +203,8 @@ class Janitor:
         convicted = seat is not None and seat.is_convicted(message.id)
         if convicted and verdict == shared.TIME_LIMIT:
             self._fail(delivery, TimeLimitExceeded(self._limit(message)))
-        elif convicted and verdict == shared.TERMINATED:
-            self._end_terminated(delivery)
+        elif seat is not None and convicted and verdict == shared.TERMINATED:
+            self._end_terminated(delivery, seat.signum)
         elif verdict in (shared.SHUTDOWN, shared.TIME_LIMIT, shared.TERMINATED) or (seat is not None and seat.spared):
             delivery.redelivered = True  # it may have ended all the same
             self.app.broker.settle([Settlement(delivery, Verb.RETURN)])
@@ -219,7 +219,7 @@ class Janitor:
         state = states.FAILURE
         exc: Exception = WorkerLostError("The worker process died while it ran this task (acks_late=False)")
         if seat.is_convicted(seat.running) and seat.verdict == shared.TIME_LIMIT:
-            exc = TimeLimitExceeded()
+            exc = TimeLimitExceeded(seat.limit)
         elif seat.is_convicted(seat.running) and seat.verdict == shared.TERMINATED:
             state, exc = states.REVOKED, TaskRevokedError("terminated")
         logger.error("Task %s ended: %r", seat.running, exc)
@@ -229,13 +229,13 @@ class Janitor:
     def _limit(self, message: Message) -> float | None:
         return time_limits(self.app.tasks.get(message.task), message, self.options.limits)[0]
 
-    def _end_terminated(self, delivery: Delivery) -> None:
+    def _end_terminated(self, delivery: Delivery, signum: int) -> None:
         message = delivery.message
         finish_all(self.app, [failure(self.app, delivery, TaskRevokedError("terminated"), state=states.REVOKED)])
         logs.task_revoked(message, "terminated")
         if signals.task_revoked.receivers:
             signals.task_revoked.send(sender=self.app.tasks.get(message.task), request=Context(None, message),
-                                      terminated=True, signum=int(signal.SIGTERM), expired=False)  # fmt: skip
+                                      terminated=True, signum=signum, expired=False)  # fmt: skip
 
     def _bury(self, delivery: Delivery) -> None:
         exc = WorkerLostError(

@@ -36,7 +36,7 @@ def alarm_guard(seat: Seat) -> Guard:
     def guard(hard: float | None, soft: float | None) -> Iterator[None]:
         previous = signal.signal(signal.SIGALRM, too_long) if soft else None
         if hard:
-            seat.deadline = time.monotonic() + hard
+            seat.limit, seat.deadline = hard, time.monotonic() + hard
         try:
             if soft:
                 signal.setitimer(signal.ITIMER_REAL, soft)

@@ -91,7 +91,8 @@ class Minder:
         error = TimeLimitExceeded(limit)
         logs.task_ended(message, error)
         try:
-            finish_all(self.app, [failure(self.app, delivery, error)])
+            ended = message if slot.seat.acknowledged else delivery
+            finish_all(self.app, [failure(self.app, ended, error)])
             hooks.tell_of_failure(self.app.tasks.get(message.task), message, error)
         except OperationalError as exc:
             logger.warning("Its failure cannot be stored, so that it runs again: %s", exc)

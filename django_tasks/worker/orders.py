@@ -76,6 +76,7 @@ class Orders:
         if not self.options.forks or self.options.slots > 1:
             logger.warning("Task %s cannot be terminated in a %s pool", seat.running, self.options.pool)
             return
+        seat.signum = signum
         seat.convict(shared.TERMINATED, started)
         # Worker processes take SIGTERM for "finish first" and ignore SIGINT, which is not what is meant here.
         with contextlib.suppress(ProcessLookupError):

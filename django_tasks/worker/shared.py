@@ -74,10 +74,12 @@ class Seat:
     state = Field(0, "B")
     #: Why the supervisor or the janitor killed it.
     verdict = Field(1, "B")
-    #: The running task's message is settled already, and its outcome is to be stored (``acks_late=False``).
+    #: The running task's message is settled already (``acks_late=False``): 1, or 2 if its failure is to be stored.
     acknowledged = Field(2, "B")
     #: The message that it holds alone has not begun to run.
     spared = Field(3, "B")
+    #: The signal by which its task is terminated, as was asked.
+    signum = Field(4, "B")
     pid = Field(8, "q")
     #: When its loop last went round.
     tick = Field(16, "d")
@@ -87,6 +89,8 @@ class Seat:
     #: Since when its process has been stopped (0: it is not).
     frozen_since = Field(40, "d")
     processed = Field(48, "q")
+    #: The running task's hard time limit in seconds.
+    limit = Field(88, "d")
     #: ``started`` of the task that the verdict is about: the next one may have begun in the meantime.
     convicted = Field(96, "d")
     #: Name of the worker in the broker's eyes.
@@ -148,9 +152,9 @@ class Seat:
         self.deadline = 0.0
         self.state = BUSY
 
-    def note_acknowledged(self) -> None:
-        """Note that the running task's message is gone."""
-        self.acknowledged = 1
+    def note_acknowledged(self, stored: bool) -> None:
+        """Note that the running task's message is gone, and whether its failure is to be stored."""
+        self.acknowledged = 2 if stored else 1
 
     def end(self) -> None:
         """Note that it has ended."""

@@ -293,6 +293,7 @@ def test_terminated(app: App, janitor: Janitor, page: Page, clock: Clock) -> Non
     result = make_add().delay()
     seat = sit(page)
     reserve(app, seat.identity)
+    seat.signum = signal.SIGQUIT
     die(seat, running=result.id, verdict=shared.TERMINATED)
     signals.task_revoked.connect(receiver)
     try:
@@ -302,7 +303,7 @@ def test_terminated(app: App, janitor: Janitor, page: Page, clock: Clock) -> Non
     assert result.state == states.REVOKED
     with pytest.raises(TaskRevokedError, match="terminated"):
         result.get()
-    assert told == [(result.id, True, int(signal.SIGTERM), False)]
+    assert told == [(result.id, True, int(signal.SIGQUIT), False)]
     assert entries(app) == []
 
 
@@ -320,12 +321,27 @@ def test_what_was_acknowledged_before_its_run_is_not_run_again_but_ended(
 ) -> None:
     seat = sit(page)
     seat.begin("1")
-    seat.note_acknowledged()
+    seat.note_acknowledged(True)
+    seat.limit = 2.5
     die(seat, verdict=verdict)
     janitor.poll(clock.now)
     result = app.AsyncResult("1")
     assert result.state == state
     assert isinstance(result.result, error)
+    if error is TimeLimitExceeded:
+        assert result.result.args == (2.5,)
+    assert seat.state == shared.FREE
+
+
+def test_what_was_acknowledged_before_its_run_and_is_not_to_be_stored(
+    app: App, janitor: Janitor, page: Page, clock: Clock
+) -> None:
+    seat = sit(page)
+    seat.begin("1")
+    seat.note_acknowledged(False)
+    die(seat)
+    janitor.poll(clock.now)
+    assert app.AsyncResult("1").state == states.PENDING
     assert seat.state == shared.FREE
 
 
@@ -510,6 +526,7 @@ def test_terminate(
     obey(obeying, clock)
     assert sleeper.wait(10) == -signal.SIGKILL
     assert (seat.verdict, other.verdict) == (shared.TERMINATED, shared.NONE)
+    assert seat.signum == signal.Signals[signum]
     seat.state = shared.DEAD
     obey(obeying, clock)
     assert result.state == states.REVOKED

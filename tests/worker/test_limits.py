@@ -17,6 +17,7 @@ from django_tasks.worker.limits import RateLimiter, ThreadLimits, alarm_guard
 from django_tasks.worker.minder import Minder
 from django_tasks.worker.process import _waking
 from django_tasks.worker.shared import Page
+from tests.running import waiting
 from tests.waiting import wait_for
 from tests.worker.parts import Clock, make_slot
 
@@ -195,28 +196,33 @@ def test_the_minder_watches_every_call_with_limits(memory_app: App) -> None:
     assert seen == [True]
 
 
-def test_a_hard_limit_in_a_threads_pool_ends_the_task_not_the_thread(memory_app: App) -> None:
+@pytest.mark.parametrize("acks_late", [True, False])
+def test_a_hard_limit_in_a_threads_pool_ends_the_task_not_the_thread(memory_app: App, acks_late: bool) -> None:
     overrun = threading.Event()
     minder = Minder(memory_app, on_overrun=overrun.set)
     slot = make_slot(memory_app)
     minder.slots = [slot]
     limits = minder.limits[slot] = ThreadLimits()
     slot.executor.guard = _waking(limits, minder)
+    slot.executor.on_acknowledged = slot.seat.note_acknowledged
     release = threading.Event()
 
-    @shared_task(time_limit=0.05)
+    @shared_task
+    def errback(task_id: str) -> None: ...
+
+    @shared_task(time_limit=0.05, acks_late=acks_late)
     def stuck() -> str:
         release.wait(30)
         return "late"
 
-    result = stuck.delay()
+    result = stuck.apply_async(link_error=errback.s())
     minder.start()
     thread = threading.Thread(target=lambda: slot.poll(time.monotonic()))
     thread.start()
     assert overrun.wait(10)
     assert result.state == states.FAILURE
     assert repr(result.result) == "TimeLimitExceeded(0.05)"
-    assert memory_app.broker.sizes() == {}
+    assert [(message.task, message.args) for message in waiting(memory_app)] == [(errback.name, [result.id])]
     release.set()
     thread.join(10)
     assert result.state == states.FAILURE  # what it returned in the end is nobody's any more

@@ -36,8 +36,8 @@ def test_a_new_page_is_empty(page: Page) -> None:
 def test_fields_do_not_overlap(page: Page, seat: Seat) -> None:
     values = {
         "state": BUSY, "verdict": shared.STUCK, "pid": 2**40, "tick": 1.5, "started": 2.5, "deadline": 3.5,
-        "frozen_since": 4.5, "acknowledged": 1, "processed": 2**50, "convicted": 5.5,
-        "identity": "i" * 200, "running": "r" * 200,
+        "frozen_since": 4.5, "acknowledged": 2, "spared": 1, "signum": 9, "processed": 2**50, "convicted": 5.5,
+        "limit": 6.5, "identity": "i" * 200, "running": "r" * 200,
     }  # fmt: skip
     for name, value in values.items():
         setattr(seat, name, value)

@@ -263,7 +263,7 @@ def test_what_has_no_message_any_more_is_stored_before_the_next_begins(app: App,
     look.delay()
     poll(slot)
     assert seen == [(states.PENDING, 0), (states.SUCCESS, 0)]
-    assert stored == [1, 0]  # until it is stored, the seat says that the janitor would have to tell of its death
+    assert stored == [2, 0]  # until it is stored, the seat says that the janitor would have to tell of its death
     assert sizes(app) == (1, 0)  # the callback
 
 
