@@ -86,14 +86,18 @@ def _apps_in(module: ModuleType) -> dict[str, App]:
     return {name: value for name, value in vars(module).items() if isinstance(value, App)}
 
 
-def main(argv: list[str]) -> int:
-    """Parse the command line and run the command; return the exit code."""
+def main(argv: list[str], app: App | None = None) -> int:
+    """Parse the command line and run the command; return the exit code.
+
+    Args:
+        app: whose, if ``-A`` does not say it.
+    """
     with StopSignals(ends_process=True):
-        return _main(argv)
+        return _main(argv, app)
     return 0
 
 
-def _main(argv: list[str]) -> int:
+def _main(argv: list[str], app: App | None) -> int:
     parser = argparse.ArgumentParser(prog="python -m django_tasks")
     parser.add_argument("-A", "--app", metavar="MODULE", help="where the app is: module or module:attribute")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -101,13 +105,15 @@ def _main(argv: list[str]) -> int:
     options = vars(parser.parse_args(argv))
     sys.path.insert(0, os.getcwd())
     reload = options.pop("reload")
+    if reload and argv != sys.argv[1:]:
+        parser.error("--reload runs the program again, so it has to stand on the program's own command line")
     try:
-        app = find_app(options["app"]) if options["app"] else None
-        if not settings.configured and "DJANGO_SETTINGS_MODULE" not in os.environ:
+        app = find_app(options["app"]) if options["app"] else app
+        if app is None and not settings.configured and "DJANGO_SETTINGS_MODULE" not in os.environ:
             parser.error("-A MODULE is missing, and there are no Django settings either")
         django.setup()
         app = app or get_current_app()
-        app.start()
+        app.finalize()
         if reload:
             return restart_on_change()
         if made_here():

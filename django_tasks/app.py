@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, NoReturn, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from django.apps import apps
 from django.conf import settings
@@ -20,10 +20,10 @@ from django_tasks.brokers.base import Broker
 from django_tasks.call_options import check_call_options
 from django_tasks.calls import check_arguments
 from django_tasks.canvas import Signature
+from django_tasks.celery_api import CeleryAPI
 from django_tasks.conf import BACKEND_SCHEMES, BROKER_SCHEMES, Settings, find_scheme
 from django_tasks.control import Control
 from django_tasks.decorators import annotate, make_task, register
-from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.registry import TaskRegistry, gen_task_name, tasks
 from django_tasks.routing import Router
 from django_tasks.serialization import content_types
@@ -33,16 +33,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-#: What a ``Celery`` app has and this release does not, and what to do instead.
-_LATER = {
-    **dict.fromkeys(
-        ("add_periodic_task", "on_after_configure", "on_after_finalize"),
-        "periodic tasks come with a later release. Until then, let cron call a management command that calls .delay().",
-    ),
-}
 
-
-class App:
+class App(CeleryAPI):
     """Celery's ``Celery``: wiring between settings, tasks, broker and result backend.
 
     Most Django projects need none: the default app is made from their settings. A script without Django settings gets
@@ -72,8 +64,8 @@ class App:
         **settings: Any,
     ) -> None:
         #: Whether tasks that are made from now on get their annotations at once.
-        self.started = standalone.is_needed()
-        if self.started:
+        self.finalized = standalone.is_needed()
+        if self.finalized:
             standalone.configure()
         self.main = main
         self._task_cls = task_cls
@@ -90,15 +82,6 @@ class App:
             current.set_current_app(self)
 
     # -- settings and tasks
-
-    def config_from_object(self, source: Any, namespace: str | None = None) -> None:
-        """Read settings from a module, an object or a dict.
-
-        Args:
-            source: the object, or its dotted path; ``"django.conf:settings"`` for Django's settings.
-            namespace: prefix of the names, such as ``"CELERY"``.
-        """
-        self.conf.from_object(source, namespace)
 
     def autodiscover_tasks(
         self, packages: Iterable[str] | Callable[[], Iterable[str]] | None = None, related_name: str = "tasks"
@@ -124,7 +107,7 @@ class App:
                 if find_spec(module) is not None:
                     yield module
 
-    def start(self) -> None:
+    def finalize(self) -> None:
         """Import the app's modules and apply ``TASK_ANNOTATIONS`` (Django's start and the worker call it).
 
         Raises:
@@ -135,7 +118,7 @@ class App:
             importlib.import_module(module)
         for task in tasks.values():
             annotate(self, task)
-        self.started = True
+        self.finalized = True
 
     @property
     def tasks(self) -> TaskRegistry:
@@ -276,13 +259,6 @@ class App:
 
     def __repr__(self) -> str:
         return f"<App {self.main or 'default'}>"
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> NoReturn:
-            if name in _LATER:
-                raise ImproperlyConfigured(f"App.{name}: {_LATER[name]}")
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 _NO_ENGINE = "django.db.backends.dummy"

@@ -33,6 +33,6 @@ class DjangoTasksConfig(AppConfig):
             if config.name != self.name and module_has_submodule(config.module, "tasks"):
                 import_module(f"{config.name}.tasks")
         try:
-            get_current_app().start()
+            get_current_app().finalize()
         except ImproperlyConfigured as exc:
             logger.error("%s", exc)

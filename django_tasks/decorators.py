@@ -77,7 +77,7 @@ def make_task(app: App | None, function: Any, options: dict[str, Any]) -> Any:
 def register(app: App | None, task: Any) -> Any:
     """Add a task to the registry; once the app has started, with its annotations."""
     tasks.register(task)
-    if app is not None and app.started:
+    if app is not None and app.finalized:
         annotate(app, task)
     return task
 

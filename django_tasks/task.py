@@ -366,6 +366,12 @@ class Task(Hooks, Generic[P, R]):
             stored.worker, stored.retries, stored.queue = request.hostname or "", request.retries, request.queue or ""
         backend.store([stored])
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            hint = ": workflows come with a later release" if name in _LATER else ""
+            raise AttributeError(f"The task {self.name} has no {name!r}{hint}")
+
     def __repr__(self) -> str:
         return f"<@task: {self.name}>"
 
@@ -384,6 +390,8 @@ class Task(Hooks, Generic[P, R]):
         check_limits(cls.name or cls.__name__, cls.__dict__)
 
 
+#: What Celery's tasks have and this release does not.
+_LATER = ("replace", "chunks", "map", "starmap", "add_to_chord")
 #: Options that hold exception classes.
 _EXCEPTIONS = ("autoretry_for", "dont_autoretry_for", "throws")
 

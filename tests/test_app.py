@@ -144,6 +144,29 @@ def test_the_last_one_made_is_the_current_one() -> None:
         assert second.conf.task_default_queue == "through the stand-in"
 
 
+def test_the_current_one_by_choice(app: App) -> None:
+    other = App("other", set_as_current=False, broker="memory://", backend="memory://")
+    for choose in (other.set_current, other.set_default):
+        app.set_current()
+        assert echo.app is app
+        choose()
+        assert echo.app is other
+
+
+def test_settings_that_an_environment_variable_names(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MY_CONFIG", raising=False)
+    assert app.config_from_envvar("MY_CONFIG", silent=True) is False
+    with pytest.raises(ImproperlyConfigured, match="MY_CONFIG is not set"):
+        app.config_from_envvar("MY_CONFIG")
+    monkeypatch.setenv("MY_CONFIG", "tests.test_app")
+    assert app.config_from_envvar("MY_CONFIG") is True
+    assert app.conf.task_default_queue == "of this module"
+
+
+#: What ``config_from_envvar`` is to find.
+task_default_queue = "of this module"
+
+
 def test_the_default_one_is_made_from_the_settings(app: App, settings: Any) -> None:
     settings.TASK_DEFAULT_QUEUE = "house"
     current.set_current_app(None)
@@ -250,7 +273,7 @@ def imported() -> list[str]:
 def test_include_and_imports(shop: Path) -> None:
     with app_of_test(include=["shop.more"], imports=["shop.jobs"]) as app:
         assert "shop" not in sys.modules
-        app.start()
+        app.finalize()
         assert imported() == ["shop.more", "shop.jobs"]
 
 
@@ -259,13 +282,13 @@ def test_include_and_imports(shop: Path) -> None:
 def test_autodiscover(app: App, shop: Path, packages: Any, related_name: str) -> None:
     app.autodiscover_tasks(packages, related_name=related_name)
     assert "shop" not in sys.modules  # celery.py is read before the packages can be
-    app.start()
+    app.finalize()
     assert imported() == [f"shop.{related_name}"]
 
 
 def test_autodiscover_where_there_is_nothing(app: App, shop: Path) -> None:
     app.autodiscover_tasks(["shop"], related_name="nothing")
-    app.start()
+    app.finalize()
     assert "shop.nothing" not in sys.modules
 
 
@@ -273,21 +296,21 @@ def test_autodiscover_where_there_is_nothing(app: App, shop: Path) -> None:
 def test_autodiscover_in_installed_apps(app: App, packages: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     app.autodiscover_tasks(packages, related_name="tokens")
     monkeypatch.delitem(sys.modules, "django.contrib.auth.tokens", raising=False)
-    app.start()
+    app.finalize()
     assert "django.contrib.auth.tokens" in sys.modules
 
 
 def test_autodiscover_of_a_package_that_does_not_exist(app: App) -> None:
     app.autodiscover_tasks(["no_such_package"])
     with pytest.raises(ModuleNotFoundError, match="no_such_package"):
-        app.start()
+        app.finalize()
 
 
 def test_an_error_in_a_module_is_shown(app: App, shop: Path) -> None:
     (shop / "tasks.py").write_text("1 / 0\n")
     app.autodiscover_tasks(["shop"])
     with pytest.raises(ZeroDivisionError):
-        app.start()
+        app.finalize()
 
 
 # -- annotations
@@ -295,7 +318,7 @@ def test_an_error_in_a_module_is_shown(app: App, shop: Path) -> None:
 
 def test_annotations(app: App) -> None:
     app.conf.task_annotations = {"*": {"priority": 3, "track_started": True}, add.name: {"priority": 7, "own": "x"}}
-    app.start()
+    app.finalize()
     assert (add.priority, add.track_started, add.own) == (7, True, "x")  # type: ignore[attr-defined]
     assert (echo.priority, echo.track_started) == (3, True)
     assert Task.priority is None
@@ -308,7 +331,7 @@ def test_annotations_with_methods(app: App) -> None:
         seen.append((self.name, repr(exc)))
 
     app.conf.task_annotations = {"*": {"on_failure": on_failure}}
-    app.start()
+    app.finalize()
     fail.delay("bad")
     drain(app)
     assert seen == [(fail.name, "ValueError('bad')")]
@@ -316,7 +339,7 @@ def test_annotations_with_methods(app: App) -> None:
 
 def test_tasks_made_after_the_start_are_annotated_too(app: App) -> None:
     app.conf.task_annotations = {"late": {"priority": 8}, "later": {"priority": 9}}
-    app.start()
+    app.finalize()
 
     @shared_task(name="late")
     def late() -> None: ...
@@ -333,7 +356,7 @@ def test_tasks_made_after_the_start_are_annotated_too(app: App) -> None:
 
 def test_routes_may_hold_attributes_too(app: App) -> None:
     app.conf.task_routes = {add.name: {"queue": "q", "rate_limit": "5/m"}}
-    app.start()
+    app.finalize()
     assert add.rate_limit == "5/m"
 
 
@@ -426,6 +449,31 @@ def test_a_plain_script(tmp_path: Path) -> None:
     assert f"script.add[{task_id}] succeeded" in worker.stderr + worker.stdout
     assert output(run_python(tmp_path, "script.py", task_id)) == ["SUCCESS 5 script.add"]
     assert (tmp_path / "django_tasks.sqlite3").exists()
+
+
+@pytest.mark.parametrize("call", ["app.start()", "app.worker_main()", "app.start(['worker', '--burst', '-c', '1'])"])
+def test_a_script_that_runs_its_worker_itself(tmp_path: Path, call: str) -> None:
+    """``if __name__ == "__main__": app.start()``, as for Celery."""
+    write(
+        tmp_path, {"script.py": SCRIPT, "jobs.py": SCRIPT[: SCRIPT.index("if __name__")] + f"{call}\nprint('after')\n"}
+    )
+    (task_id,) = output(run_python(tmp_path, "script.py"))
+    assert output(run_python(tmp_path, "jobs.py", "worker", "--burst", "-c", "1"))[-1] == "after"
+    assert output(run_python(tmp_path, "script.py", task_id)) == ["SUCCESS 5 script.add"]
+
+
+def test_what_is_wrong_with_its_arguments(tmp_path: Path) -> None:
+    script = SCRIPT[: SCRIPT.index("if __name__")]
+    write(tmp_path, {"jobs.py": f"{script}app.start()\n", "main.py": f"{script}app.worker_main()\n",
+                     "again.py": f"{script}app.start(['worker', '--reload'])\n"})  # fmt: skip
+    done = run_python(tmp_path, "jobs.py", "wroker")
+    assert (done.returncode, "invalid choice: 'wroker'" in done.stderr) == (2, True)
+    done = run_python(tmp_path, "jobs.py", "worker", "-c=-1")
+    assert (done.returncode, done.stderr.startswith("Error: ")) == (1, True)
+    done = run_python(tmp_path, "main.py", "--burst")
+    assert (done.returncode, "'worker' must be among the arguments" in done.stderr) == (1, True)
+    done = run_python(tmp_path, "again.py")
+    assert (done.returncode, "--reload runs the program again" in done.stderr) == (2, True)
 
 
 def test_a_script_and_its_worker_started_together(tmp_path: Path) -> None:

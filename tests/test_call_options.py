@@ -144,7 +144,7 @@ def test_a_misspelt_option_of_a_function_that_routes(app: App) -> None:
 def test_a_misspelt_attribute_in_a_route(app: App) -> None:
     app.conf.task_routes = {add.name: {"queue": "q", "rate_limt": "1/s"}}
     with pytest.raises(ImproperlyConfigured, match=rf"TASK_ROUTES: the task {add.name} has no option 'rate_limt'"):
-        app.start()
+        app.finalize()
 
 
 def test_a_misspelt_attribute_in_an_annotation(app: App) -> None:
@@ -153,7 +153,7 @@ def test_a_misspelt_attribute_in_an_annotation(app: App) -> None:
     assert "what it says about '*' has no option 'max_retris'. Did you mean max_retries?" in error
     app.conf.task_annotations = annotations
     with pytest.raises(ImproperlyConfigured, match="Did you mean max_retries"):
-        app.start()
+        app.finalize()
 
 
 def test_values_that_cannot_be(app: App) -> None:
@@ -180,5 +180,5 @@ def test_settings_may_give_tasks_attributes_of_their_own(app: App) -> None:
                 "task_annotations": {add.name: {"owner": "b"}}}  # fmt: skip
     assert errors(**settings) == []
     app.conf.update(settings)
-    app.start()
+    app.finalize()
     assert (add.tenant, add.owner, add.throws) == ("a", "b", ())  # type: ignore[attr-defined]  # made by settings

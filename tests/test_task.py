@@ -27,6 +27,7 @@ from django_tasks.worker.limits import RateLimiter, alarm_guard
 from django_tasks.worker.slot import report
 from tests.running import NODE, advance, drain, message_of, reserve, seconds_from_now
 from tests.testapp import tasks as testapp
+from tests.testapp.tasks import add
 
 pytestmark = pytest.mark.usefixtures("memory_app")
 
@@ -431,7 +432,7 @@ def test_the_default_rate_limit(memory_app: App) -> None:
     @shared_task(rate_limit=0)
     def free() -> None: ...
 
-    memory_app.start()
+    memory_app.finalize()
     assert [task.rate_limit for task in (unlimited, limited, free)] == ["5/s", "1/s", 0]
 
     @shared_task
@@ -767,3 +768,15 @@ def test_the_current_task() -> None:
 def test_an_unknown_name() -> None:
     with pytest.raises(NotRegistered):
         tasks["tests.test_task.nothing"]
+
+
+@pytest.mark.parametrize("name", ["replace", "chunks", "map", "starmap"])
+def test_names_of_a_later_release(name: str) -> None:
+    with pytest.raises(AttributeError, match=f"add has no '{name}': workflows come with a later release"):
+        getattr(add, name)
+    assert not hasattr(add, name)
+
+
+def test_a_name_that_is_none() -> None:
+    with pytest.raises(AttributeError, match=r"The task tests\.testapp\.tasks\.add has no 'nonesuch'$"):
+        _ = add.nonesuch

@@ -44,7 +44,7 @@ LAYERS = (
     {"task", "canvas", "result"}
     | {"async_result", "control", "decorators", "eager", "eager_result", "executor"}
     | {"finish", "outbox", "producer", "publishing", "refusal"},
-    {"app"},
+    {"app", "celery_api"},
     {"worker", "beat"} | {"operations"},
     {"admin", "management", "contrib"} | {"__main__", "apps", "checks", "migrations", "testing"},
 )
