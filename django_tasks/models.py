@@ -121,6 +121,8 @@ class WorkerProcess(models.Model):
     started_at = models.FloatField()
     seen_at = models.FloatField()
     processed = models.BigIntegerField(default=0)
+    #: Whether it was told to take nothing more.
+    paused = models.BooleanField(default=False)
 
     class Meta:
         db_table = "django_tasks_worker"

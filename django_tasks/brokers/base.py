@@ -93,6 +93,7 @@ class Beat:
     queues: Sequence[str] = ()
     leases: frozenset[int] = frozenset()
     processed: int = 0
+    paused: bool = False
 
 
 @dataclass(slots=True)

@@ -80,6 +80,7 @@ class SeenWorker:
         alive: whether that is recent enough for its messages to stay its own.
         processed: tasks it has run.
         late: whether the next heartbeat should have come long since.
+        paused: whether it was told to take nothing more.
     """
 
     identity: str
@@ -90,6 +91,12 @@ class SeenWorker:
     alive: bool
     processed: int = 0
     late: bool = False
+    paused: bool = False
+
+    @property
+    def janitor(self) -> bool:
+        """Whether it is a worker's janitor, which runs no tasks."""
+        return self.identity.startswith(f"{self.node}/janitor-")
 
 
 class Browser:

@@ -69,7 +69,8 @@ class ORMBrowser(Browser):
         queues = row.queues.split(",") if row.queues else []
         # Heartbeats come six times in that time.
         late = age > self.silence / 3
-        return SeenWorker(row.identity, row.node, row.pid, queues, age, age <= self.silence, row.processed, late)
+        return SeenWorker(row.identity, row.node, row.pid, queues, age, age <= self.silence, row.processed, late,
+                          row.paused)  # fmt: skip
 
     def resend(self, letters: Sequence[StoredMessage], backend: ResultBackend) -> list[str]:
         """Forget the results and make the rows ready in one transaction."""

@@ -95,9 +95,10 @@ class WorkerTable:
     def beat(self, beats: Sequence[Beat], now: float) -> None:
         """Renew or make the rows of living workers, and give back what they do not know they hold."""
         for beat in beats:
-            if not self._rows().filter(identity=beat.identity).update(seen_at=now, processed=beat.processed):
+            row = self._rows().filter(identity=beat.identity)
+            if not row.update(seen_at=now, processed=beat.processed, paused=beat.paused):
                 self._rows().create(identity=beat.identity, node=beat.node, pid=beat.pid, started_at=now, seen_at=now,
-                                    queues=",".join(beat.queues))  # fmt: skip
+                                    queues=",".join(beat.queues), paused=beat.paused)  # fmt: skip
         self._give_back_unknown({beat.identity: beat.leases for beat in beats}, now)
 
     def _give_back_unknown(self, leases: dict[str, frozenset[int]], now: float) -> None:

@@ -50,6 +50,7 @@ class Migration(migrations.Migration):
                 ("started_at", models.FloatField()),
                 ("seen_at", models.FloatField()),
                 ("processed", models.BigIntegerField(default=0)),
+                ("paused", models.BooleanField(default=False)),
             ],
             options={
                 "verbose_name": "worker process",

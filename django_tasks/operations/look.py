@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from django_tasks.app import App
     from django_tasks.outcome import TaskMeta
 
+#: Messages that are looked at for the tasks that nobody knows.
+PAGE = 100
 #: States by which calls are listed; tasks may have others of their own.
 KNOWN_STATES = (*STATES, states.PENDING, states.STARTED, states.RETRY, states.SUCCESS, states.FAILURE, states.REVOKED)
 #: Messages of one task id that are shown: more than one is rare (a retry that another worker has made meanwhile).
@@ -108,14 +110,14 @@ def _scheme(url: str) -> str:
 
 
 def queues(app: App) -> list[QueueState]:
-    """Return all queues that the settings declare or that have messages, by name."""
+    """Return all queues that the settings declare, that have messages, or that a worker takes from, by name."""
     sizes = app.broker.sizes()
-    for name in app.router.queues:
-        sizes.setdefault(name, Size())
     nodes: dict[str, set[str]] = {}
     for worker in app.broker.browser.workers() if app.broker.browser else ():
         for name in worker.queues if worker.alive else ():
             nodes.setdefault(name, set()).add(worker.node)
+    for name in (*app.router.queues, *nodes):
+        sizes.setdefault(name, Size())
     known = app.broker.browser is not None
     return [QueueState(name, sizes[name], len(nodes.get(name, ())) if known else None) for name in sorted(sizes)]
 
@@ -126,6 +128,14 @@ def unpublished(app: App) -> list[tuple[str, int]]:
         return []
     sizes = [(outbox.database.alias, outbox.size()) for outbox in outboxes()]
     return [(alias, size) for alias, size in sizes if size]
+
+
+def unknown_tasks(app: App) -> list[str]:
+    """Return the names of tasks that workers do not know and that are to be tried again, as far as a look shows."""
+    if app.broker.browser is None:
+        return []
+    found = app.broker.browser.messages(Wanted((WAITING, DELAYED), refused=True), PAGE)
+    return sorted({message.task for message in found})
 
 
 def workers(app: App) -> list[SeenWorker]:

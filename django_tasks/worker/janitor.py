@@ -49,6 +49,11 @@ def kill_late(page: Page, now: float) -> None:
                 os.kill(seat.pid, signal.SIGKILL)
 
 
+def _news(page: Page) -> object:
+    """Return what people should see at once: that all pause, and who is there."""
+    return bool(page.paused), frozenset(seat.identity for seat in page.taken())
+
+
 class Janitor:
     """One worker's janitor.
 
@@ -77,6 +82,7 @@ class Janitor:
         relay = RELAY if app.conf.task_outbox else PRUNE
         self._interval = {"beat": app.broker.lease / BEATS_PER_LEASE, "orders": ORDERS, "load": LOAD, "relay": relay,
                           "prune": PRUNE}  # fmt: skip
+        self._told: object = None
         self._trouble = ""
         self._trouble_since = 0.0
         #: Messages of dead workers that it has in its own hands, and the lease it holds them under.
@@ -135,8 +141,10 @@ class Janitor:
         self._last_round = now if self._last_round is None else self._last_round
         if now - self._last_round > self.app.broker.lease / 2:
             self._outage, self._forgive_until = now - self._last_round, now + 2 * self._interval["beat"]
-        if self._is_due("beat", now):
+        news = _news(self.page)
+        if self._is_due("beat", now) or news != self._told:
             self.app.broker.heartbeat(self._beats())
+            self._told = news
         self.rescue(self._outage if now < self._forgive_until else 0.0)
         if self._is_due("orders", now):
             self.orders.obey()
@@ -160,7 +168,8 @@ class Janitor:
 
     def _beats(self) -> list[Beat]:
         """Return signs of life of every slot that has any: a stopped process has none, a busy one has."""
-        beats = [Beat(self.identity, self.options.hostname, os.getpid(), self.options.queues, frozenset({self._lease}))]
+        beats = [Beat(self.identity, self.options.hostname, os.getpid(), self.options.queues, frozenset({self._lease}),
+                      paused=bool(self.page.paused))]  # fmt: skip
         for seat in self.page.taken():
             if not seat.identity:
                 continue
@@ -169,7 +178,7 @@ class Janitor:
                 seat.state = shared.DEAD  # the supervisor would say so, were it alive
             elif how is shared.Condition.ALIVE:
                 beats.append(Beat(seat.identity, self.options.hostname, seat.pid, self.options.queues,
-                                  seat.leases, seat.processed))  # fmt: skip
+                                  seat.leases, seat.processed, bool(self.page.paused)))  # fmt: skip
         return beats
 
     # -- what the dead left behind

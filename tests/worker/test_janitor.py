@@ -127,6 +127,21 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
+def test_what_people_should_see_it_tells_at_once(
+    app: App, janitor: Janitor, page: Page, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[list[Beat]] = []
+    monkeypatch.setattr(app.broker, "heartbeat", told.append)
+    janitor.poll(clock.now)
+    seat = sit(page)
+    janitor.poll(clock.now)
+    janitor.poll(clock.now)
+    assert [[beat.identity for beat in beats] for beats in told] == [["janitor"], ["janitor", seat.identity]]
+    page.paused = 1
+    janitor.poll(clock.now)
+    assert [beat.paused for beat in told[-1]] == [True, True]
+
+
 def test_a_frozen_process_is_not_kept_alive(
     app: App, janitor: Janitor, page: Page, clock: Clock, sleeper: subprocess.Popen[bytes]
 ) -> None:

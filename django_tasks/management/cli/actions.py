@@ -161,6 +161,7 @@ def tell(app: App, options: dict[str, Any]) -> Answer:
     """``tasks pause``, ``resume``, ``grow``, ``shrink`` and ``shutdown``."""
     order = options["subcommand"]
     nodes = act.tell(app, order, options["destination"] or (), options.get("n") or 1)
-    return Answer(
-        {"order": order, "workers": nodes}, f"Told to {order}: {', '.join(nodes) or 'all workers'}. It takes up to 2 s."
-    )
+    text = f"Told to {order}: {', '.join(nodes) or 'all workers'}. It takes up to 2 s."
+    if order == act.PAUSE:
+        text += " They stay paused until `tasks resume`."
+    return Answer({"order": order, "workers": nodes}, text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,13 +25,13 @@ class Answer:
     Attributes:
         data: the document that ``--json`` prints.
         text: what people read; as a function, it is given the width of the terminal (None: print in full).
-        note: said on the side, to standard error.
+        notes: said on the side, to standard error.
         problem: why the exit code is 1, to standard error; empty if it is 0.
     """
 
     data: Any
     text: str | Callable[[int | None], str]
-    note: str = ""
+    notes: Sequence[str] = ()
     problem: str = ""
 
     def for_people(self, width: int | None) -> str:

@@ -14,24 +14,18 @@ _DJANGO = {"--settings": True, "--pythonpath": True, "--traceback": False, "--no
 
 
 class Subcommands:
-    """Adds subcommands to a parser; each is answered by a function of ``(app, options)``.
+    """Adds subcommands to a parser, which works without, too; each is answered by a function of ``(app, options)``."""
 
-    Args:
-        nested: they stand below a subcommand, whose options they share and which works without them, too.
-    """
-
-    def __init__(self, parser: ArgumentParser, dest: str, nested: bool = False) -> None:
-        self.nested = nested
-        self.parsers = parser.add_subparsers(dest=dest, required=not nested)
+    def __init__(self, parser: ArgumentParser, dest: str) -> None:
+        self.parsers = parser.add_subparsers(dest=dest)
 
     def add(self, name: str, answer: Callable[..., Any], text: str) -> ArgumentParser:
         """Add one, with ``text`` as its help."""
         description = f"{text[0].upper()}{text[1:]}."
         parser: ArgumentParser = self.parsers.add_parser(name, help=text, description=description)
         parser.set_defaults(answer=answer)
-        # A default would take the place of what was given before the nested subcommand.
-        default: Any = SUPPRESS if self.nested else False
-        parser.add_argument("--json", action="store_true", default=default, help="print one JSON document")
+        # A default would take the place of what was given before the subcommand.
+        parser.add_argument("--json", action="store_true", default=SUPPRESS, help="print one JSON document")
         for option, takes_value in _DJANGO.items():
             extra: dict[str, Any] = {} if takes_value else {"action": "store_true"}
             parser.add_argument(option, default=SUPPRESS, help=SUPPRESS, **extra)
@@ -39,7 +33,9 @@ class Subcommands:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare all subcommands."""
+    """Declare all subcommands, and what is answered without one."""
+    parser.set_defaults(answer=reports.overview)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.epilog = "Exit codes: 0 done, 1 not found or failed, 2 misuse."
     subcommands = Subcommands(parser, "subcommand")
     _add_looking(subcommands)
@@ -67,7 +63,7 @@ def _add_dead(subcommands: Subcommands) -> None:
     parser = subcommands.add("dead", reports.dead, "list dead letters; resend or drop them")
     parser.add_argument("--task", metavar="NAME", help="only of this task")
     parser.add_argument("--limit", type=_positive, metavar="N", help="how many at most (20)")
-    verbs = Subcommands(parser, "verb", nested=True)
+    verbs = Subcommands(parser, "verb")
     for parser in (
         verbs.add("resend", actions.resend, "let dead letters run after all, their old outcome forgotten"),
         verbs.add("drop", actions.drop, "delete dead letters; their results stay"),

@@ -8,9 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django_tasks import states
-from django_tasks.brokers.browse import DEAD
+from django_tasks.brokers.browse import DEAD, SeenWorker
 from django_tasks.errors import safe_repr
 from django_tasks.exceptions import TimeoutError
+from django_tasks.management.cli import notes
 from django_tasks.management.cli.answer import LONGEST_REPR, Answer, plain
 from django_tasks.management.cli.facts import call_facts, message_facts, outcome_facts, result_facts
 from django_tasks.management.tables import Column, distance, facts, in_words, printable, table
@@ -26,8 +27,8 @@ LIMIT = 20
 
 QUEUES = [Column("QUEUE", least=12), *(Column(name, right=True) for name in ("WAITING", "DELAYED", "RUNNING", "DEAD")),
           Column("OLDEST", right=True), Column("WORKERS", right=True)]  # fmt: skip
-WORKERS = [Column("NODE", least=16), Column("PROCESS", least=20, optional=True), Column("PID", right=True),
-           Column("PROCESSED", right=True), Column("SEEN"), Column("QUEUES", least=10)]  # fmt: skip
+WORKERS = [Column("NODE", least=16), Column("PID", right=True), Column("PROCESSED", right=True), Column("SEEN"),
+           Column("STATE"), Column("QUEUES", least=10)]  # fmt: skip
 CALLS = [Column("ID"), Column("STATE"), Column("AGE", right=True), Column("TASK", least=20, keep_end=True),
          Column("QUEUE", least=8, optional=True), Column("NOTE", least=60, most=120, below=True)]  # fmt: skip
 LETTERS = [Column("ID"), Column("AGE", right=True), Column("TASK", least=16, keep_end=True),
@@ -53,10 +54,9 @@ def queues(app: App, options: dict[str, Any]) -> Answer:
          in_words(each.size.oldest) if each.size.waiting else None, each.workers)
         for each in found
     ]  # fmt: skip
-    lonely = [each.name for each in found if each.workers == 0 and each.size.waiting]
-    notes = [f"No worker takes from {', '.join(lonely)}: see `manage.py runworker --queues`."] if lonely else []
-    notes += [f"{size} messages wait in the outbox of database {alias!r}." for alias, size in look.unpublished(app)]
-    return Answer(data, tabled(QUEUES, rows, "No queues."), " ".join(notes))
+    seen = look.workers(app) if app.broker.browser else []
+    said = [*notes.of_queues(app, found), *notes.of_workers(app, seen)]
+    return Answer(data, tabled(QUEUES, rows, "No queues."), said)
 
 
 def workers(app: App, options: dict[str, Any]) -> Answer:
@@ -64,19 +64,42 @@ def workers(app: App, options: dict[str, Any]) -> Answer:
     found = look.workers(app)
     data = [
         {"node": each.node, "process": each.identity, "pid": each.pid, "queues": list(each.queues),
-         "seen": round(each.age, 1), "alive": each.alive, "processed": each.processed}
+         "seen": round(each.age, 1), "alive": each.alive, "paused": each.paused, "processed": each.processed}
         for each in found
     ]  # fmt: skip
+    slots = [each for each in found if not each.janitor]
     rows = [
-        (each.node, each.identity.removeprefix(f"{each.node}/"), str(each.pid), each.processed,
-         distance(-each.age) + ("" if each.alive else ", silent"), ",".join(each.queues))
-        for each in found
-    ]  # fmt: skip
-    slots = Counter(each.node for each in found if each.alive and "/janitor-" not in each.identity)
-    if not slots:
-        return Answer(data, tabled(WORKERS, rows, "No worker is running."))
-    sums = "\n\nTasks at once: " + ", ".join(f"{count} ({node})" for node, count in slots.items())
-    return Answer(data, lambda width: table(WORKERS, rows, width) + sums)
+        (each.node, str(each.pid), each.processed, distance(-each.age), _condition(each), ",".join(each.queues))
+        for each in slots
+    ]
+    said = list(notes.of_workers(app, found))
+    counts = Counter(each.node for each in slots if each.alive)
+    if not counts:
+        starting = sorted({each.node for each in found if each.alive})
+        nobody = f"{', '.join(starting)} starts." if starting else "No worker is running."
+        return Answer(data, tabled(WORKERS, rows, nobody), said)
+    sums = "\n\nTasks at once: " + ", ".join(f"{count} ({node})" for node, count in counts.items())
+    return Answer(data, lambda width: table(WORKERS, rows, width) + sums, said)
+
+
+def _condition(worker: SeenWorker) -> str:
+    if worker.late or not worker.alive:
+        return "silent"
+    return "paused" if worker.paused else "ready"
+
+
+def overview(app: App, options: dict[str, Any]) -> Answer:
+    """``tasks`` alone."""
+    parts = {"queues": queues(app, options)}
+    if app.broker.browser is not None:
+        parts["workers"] = workers(app, options)
+
+    def text(width: int | None) -> str:
+        return "\n\n".join(
+            [*(part.for_people(width) for part in parts.values()), "`tasks --help` lists what else there is."]
+        )
+
+    return Answer({name: part.data for name, part in parts.items()}, text, parts["queues"].notes)
 
 
 def calls(app: App, options: dict[str, Any]) -> Answer:
@@ -84,14 +107,14 @@ def calls(app: App, options: dict[str, Any]) -> Answer:
     state, queue, task = (options[key] or "" for key in ("state", "queue", "task"))
     limit = options["limit"]
     found = look.calls(app, state=state, queue=queue, task=task, limit=limit)
-    notes = [_more(found, limit)]
+    said = _more(found, limit)
     if not state and not look.lists_results(app):
-        notes.append("Calls that have ended are left out: this RESULT_BACKEND cannot list its results.")
+        said.append("Calls that have ended are left out: this RESULT_BACKEND cannot list its results.")
     if not found and task and task not in app.tasks:
-        notes.append(f"There is no task {task!r} here.{look.suggestion(task, app.tasks)}")
+        said.append(f"There is no task {task!r} here.{look.suggestion(task, app.tasks)}")
     if not found and state and not {state.lower(), state.upper()}.intersection(look.KNOWN_STATES):
-        notes.append(f"States are {', '.join(look.KNOWN_STATES)}, and those that tasks give themselves.")
-    return _listed(app, found, CALLS, "No calls.", " ".join(filter(None, notes)))
+        said.append(f"States are {', '.join(look.KNOWN_STATES)}, and those that tasks give themselves.")
+    return _listed(app, found, CALLS, "No calls.", said)
 
 
 def dead(app: App, options: dict[str, Any]) -> Answer:
@@ -101,18 +124,18 @@ def dead(app: App, options: dict[str, Any]) -> Answer:
     return _listed(app, found, LETTERS, "No dead letters.", _more(found, limit))
 
 
-def _more(found: Sequence[Call], limit: int) -> str:
-    return f"These are the newest {limit}; --limit N shows more." if len(found) == limit else ""
+def _more(found: Sequence[Call], limit: int) -> list[str]:
+    return [f"These are the newest {limit}; --limit N shows more."] if len(found) == limit else []
 
 
-def _listed(app: App, found: Sequence[Call], columns: Sequence[Column], otherwise: str, note: str) -> Answer:
+def _listed(app: App, found: Sequence[Call], columns: Sequence[Column], otherwise: str, said: list[str]) -> Answer:
     """Return the answer that lists calls; the columns' titles in lower case are names of their facts."""
     now = app.broker.now()
     workers = {each.identity: each for each in look.workers(app)} if app.broker.browser and found else {}
     data = [call_facts(app, call, now, workers) for call in found]
     shown = [{**each, "age": _age(call, now), "reason": each["note"]} for call, each in zip(found, data, strict=True)]
     rows = [[each[column.title.lower()] for column in columns] for each in shown]
-    return Answer(data, tabled(columns, rows, otherwise), note)
+    return Answer(data, tabled(columns, rows, otherwise), said)
 
 
 def _age(call: Call, now: float) -> str | None:

@@ -43,8 +43,8 @@ class Command(BaseCommand):
         self.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
         if not app.broker.shared and options["subcommand"] != "registered":
             self.stderr.write("Note: BROKER_URL = 'memory://' keeps messages in each process; these are of this one.")
-        if answer.note:
-            self.stderr.write(printable(f"Note: {answer.note}"))
+        for note in answer.notes:
+            self.stderr.write(printable(f"Note: {note}"))
         if answer.problem:
             raise _error(answer.problem)
 
