@@ -5,6 +5,7 @@ E002 two names, different values     W002 a name that looks misspelt            
 E003 a URL that cannot be used       W003 a cache that other processes cannot see
 E004 an unknown database or cache    W004 SQLite not set up for several processes
 E005 a database in memory            W005 pickle is accepted (``check --deploy``)
+                                     W006 calls are written in what workers refuse to read
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from django_tasks.conf import (
 )
 from django_tasks.decorators import check_annotations
 from django_tasks.exceptions import ImproperlyConfigured
+from django_tasks.registry import tasks
 from django_tasks.routing import Router, declared_queues, parse_rate_limit
 from django_tasks.serialization import content_types
 
@@ -57,6 +59,12 @@ _PROOFS: dict[str, Callable[[Any], object]] = {
 _PREFIXES = ("CELERY_", "CELERYD_", "CELERYBEAT_")
 # Celery's names without a prefix are looked at only where they begin with these: REDIS_HOST is rarely meant for Celery.
 _OUR_WORDS = ("BEAT_", "BROKER_", "RESULT_", "TASK_", "WORKER_")
+# What Celery's tasks may have, whether that is no more than what happens here anyway, and what to do instead.
+_OUTCOME = "a task that failed has ended, and its message goes; let it retry, or raise Reject"
+_TASK_OPTIONS: dict[str, tuple[Any, str]] = {
+    **dict.fromkeys(("acks_on_failure_or_timeout", "acks_on_failure", "acks_on_timeout"), (True, _OUTCOME)),
+    "store_eager_result": (None, "set TASK_STORE_EAGER_RESULT, which is for all tasks"),
+}
 _PICKLE = {"pickle", "application/x-python-serialize"}
 _CACHES_IN_ONE_PROCESS = {
     "django.core.cache.backends.locmem.LocMemCache": "keeps its entries in the memory of one process",
@@ -224,6 +232,30 @@ def _without_effect(name: str) -> CheckMessage:
     return Info(f"{name}: {reason}.", id="django_tasks.I002" if reason == NEEDS_BEAT else "django_tasks.I001")
 
 
+def task_options_of_no_effect(conf: Settings) -> Iterator[CheckMessage]:
+    """Find options of tasks that only Celery heeds (I001)."""
+    for task in tasks.values():
+        for option, (harmless, advice) in _TASK_OPTIONS.items():
+            value = getattr(task, option, None)
+            if value is not None and value != harmless:
+                text = f"The task {task.name} has {option} = {value!r}: this option of Celery's has no effect here."
+                yield Info(text, hint=f"{advice[0].upper()}{advice[1:]}.", id="django_tasks.I001")
+
+
+def refused_serializers(conf: Settings) -> Iterator[CheckMessage]:
+    """Find calls that are written in something that ``ACCEPT_CONTENT`` does not have (W006)."""
+    named = {"TASK_SERIALIZER": _value(conf, "TASK_SERIALIZER")}
+    named |= {f"serializer of the task {task.name}": task.serializer for task in tasks.values() if task.serializer}
+    for where, name in named.items():
+        try:
+            missing = content_types([name]) - content_types(conf.accept_content)
+        except ImproperlyConfigured:
+            continue  # E001, and sending such a task, say more about it
+        if missing:
+            text = f"{where} = {name!r}, which ACCEPT_CONTENT does not allow: its messages become dead letters."
+            yield Warning(text, hint=f"Add {name!r} to ACCEPT_CONTENT, or send JSON.", id="django_tasks.W006")
+
+
 def pickle_accepted(conf: Settings) -> Iterator[CheckMessage]:
     """Find that pickle is accepted (W005)."""
     for name in ("ACCEPT_CONTENT", "RESULT_ACCEPT_CONTENT"):
@@ -257,4 +289,6 @@ FINDERS: tuple[Callable[[Settings], Iterator[CheckMessage]], ...] = (
     sqlite_pitfalls,
     invisible_results,
     names_of_no_effect,
+    task_options_of_no_effect,
+    refused_serializers,
 )

@@ -18,8 +18,9 @@ from django.core.checks import CheckMessage
 from django.db import connections
 from django.db.utils import ConnectionHandler
 
-from django_tasks import checks
+from django_tasks import checks, shared_task
 from django_tasks.conf import BROKER_SCHEMES, Settings
+from tests.running import app_of_test
 
 KNOWS_MODES = django.VERSION >= (5, 1)
 AddDatabase = Callable[..., None]
@@ -125,6 +126,45 @@ class TestValues:
         (found,) = checks.pickle_accepted(Settings(**{name: ["json", value]}))
         assert found.id == "django_tasks.W005"
         assert found.msg.startswith(name)
+
+
+class TestTasks:
+    @pytest.fixture(autouse=True)
+    def _keep_the_tasks_of_others(self) -> Iterator[None]:
+        with app_of_test():
+            yield
+
+    def test_a_serializer_that_workers_refuse(self) -> None:
+        found = find(Settings(task_serializer="pickle"))["W006"]
+        assert found.msg.startswith("TASK_SERIALIZER = 'pickle', which ACCEPT_CONTENT does not allow")
+        assert found.hint == "Add 'pickle' to ACCEPT_CONTENT, or send JSON."
+        assert "W006" not in find(Settings(task_serializer="pickle", accept_content=["json", "pickle"]))
+
+    def test_one_of_a_task(self) -> None:
+        shared_task(name="job", serializer="pickle")(lambda: None)
+        assert find()["W006"].msg.startswith("serializer of the task job = 'pickle'")
+        assert "W006" not in find(Settings(accept_content=["json", "application/x-python-serialize"]))
+
+    def test_an_unknown_one_is_reported_once(self) -> None:
+        assert list(find(Settings(task_serializer="morse"))) == ["E001"]
+
+    @pytest.mark.parametrize(
+        ("option", "value", "advice"),
+        [
+            ("acks_on_failure_or_timeout", False, "A task that failed has ended"),
+            ("acks_on_timeout", False, "A task that failed has ended"),
+            ("store_eager_result", True, "Set TASK_STORE_EAGER_RESULT"),
+        ],
+    )
+    def test_an_option_without_effect(self, option: str, value: bool, advice: str) -> None:
+        shared_task(name="job", **{option: value})(lambda: None)
+        found = find()["I001"]
+        assert found.msg.startswith(f"The task job has {option} = {value}: ")
+        assert str(found.hint).startswith(advice)
+
+    def test_an_option_that_asks_for_what_happens_anyway(self) -> None:
+        shared_task(name="job", acks_on_failure_or_timeout=True)(lambda: None)
+        assert find() == {}
 
 
 class TestURLs:
