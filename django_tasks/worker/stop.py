@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 #: An order, Ctrl-C, a terminal that closes.
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
+#: Seconds after the first signal in which further ones mean the same.
+ECHO = 1.0
 
 
 class Stopped(BaseException):
@@ -19,16 +22,20 @@ class StopSignals:
     """What SIGTERM, SIGINT and SIGHUP do, as a context manager that a ``Stopped`` ends quietly.
 
     At first they raise ``Stopped``, so that a start is not waited for. After ``hold`` they are only noted, since there
-    is something to put in order then. ``listen`` has them told to whoever does that.
+    is something to put in order then. ``listen`` has them told to whoever does that. What comes within a second of the
+    first is the same order once more: ``timeout`` and others send theirs to the process and to its group.
 
     Args:
         ends_process: nothing follows in this process: signals that come now are too late to mean anything.
+        clock: seconds.
     """
 
-    def __init__(self, *, ends_process: bool = False) -> None:
+    def __init__(self, *, ends_process: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self.ends_process = ends_process
         self.received: list[int] = []
         self._held = False
+        self._clock = clock
+        self._first_at: float | None = None
         self._listener: Callable[[int], Any] = self.received.append
         self._before: dict[signal.Signals, Any] = {}
 
@@ -45,7 +52,10 @@ class StopSignals:
         return isinstance(exc, Stopped)
 
     def _receive(self, signum: int, frame: Any) -> None:
-        self._listener(signum)
+        now = self._clock()
+        if self._first_at is None or now - self._first_at >= ECHO:
+            self._listener(signum)
+        self._first_at = self._first_at or now
         if not self._held:
             raise Stopped
 

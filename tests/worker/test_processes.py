@@ -282,13 +282,32 @@ def test_sigterm_waits_for_what_runs_and_leaves_the_rest(spawn: Spawn, path: Pat
 
 
 @pytest.mark.parametrize("pool", POOLS)
+def test_one_signal_that_comes_twice(spawn: Spawn, path: Path, pool: str) -> None:
+    """As ``timeout`` sends it: to the process, and to its group."""
+    worker = spawn("-c", "1", "-P", pool)
+    result = jobs.hold.delay(str(path))
+    wait_for_run(path)
+    worker.send_signal(signal.SIGTERM)
+    worker.send_signal(signal.SIGINT)  # two of a kind might become one on the way
+    worker.wait_for_log("Stopping")
+    go(path)
+    assert worker.wait() == 0
+    assert result.get(timeout=0) is False
+
+
+@pytest.mark.parametrize("pool", POOLS)
 def test_a_second_signal_gives_back_what_runs(spawn: Spawn, path: Path, pool: str) -> None:
     worker = spawn("-c", "1", "-P", pool)
     result = jobs.hold.delay(str(path))
     wait_for_run(path)
     worker.send_signal(signal.SIGTERM)
     worker.wait_for_log("Stopping")
-    worker.send_signal(signal.SIGTERM)
+
+    def signalled() -> bool:
+        worker.send_signal(signal.SIGTERM)  # within a second of the first it is taken for the same
+        return worker.process.poll() is not None
+
+    wait_for(signalled, message="the end of the worker")
     assert worker.wait(10) == 0
     assert size().waiting == 1  # at once, not when the lease has run out
     go(path)

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from django_tasks.worker.stop import Stopped, StopSignals
+from django_tasks.worker.stop import ECHO, Stopped, StopSignals
 from tests.processes import ROOT, WorkerProcess, environment
 from tests.waiting import wait_for
+from tests.worker.parts import Clock
 
 TERM, INT, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 
@@ -46,19 +47,45 @@ def test_a_start_is_not_waited_for(signum: int) -> None:
 
 
 def test_what_is_held_is_only_noted() -> None:
-    with StopSignals() as stop:
+    clock = Clock()
+    with StopSignals(clock=clock) as stop:
         stop.hold()
         kill(TERM)
+        clock.advance(ECHO)
         kill(INT)
         assert stop.received == [TERM, INT]
 
 
+def test_what_comes_at_once_is_the_same_signal_again() -> None:
+    clock = Clock()
+    with StopSignals(clock=clock) as stop:
+        stop.hold()
+        kill(TERM)
+        clock.advance(ECHO * 0.6)
+        kill(INT)
+        assert stop.received == [TERM]
+        clock.advance(ECHO * 0.6)  # a second after the first, not after the one before
+        kill(TERM)
+        assert stop.received == [TERM, TERM]
+
+
+def test_every_signal_ends_a_start() -> None:
+    with StopSignals() as stop:
+        with contextlib.suppress(Stopped):
+            kill(INT)
+        kill(TERM)
+        raise AssertionError("not reached")
+    assert stop.received == [INT]
+
+
 def test_a_listener_hears_what_came_before_it() -> None:
     heard: list[int] = []
-    with StopSignals() as stop:
+    clock = Clock()
+    with StopSignals(clock=clock) as stop:
         stop.hold()
         kill(TERM)
         stop.listen(heard.append)
+        clock.advance(ECHO)
         kill(INT)
         assert heard == [TERM, INT]
 
