@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Mapping
@@ -15,12 +17,13 @@ from django.db import connections
 from django_tasks import context, publishing, states
 from django_tasks.current import get_current_app
 from django_tasks.errors import RemoteTraceback, raisable
-from django_tasks.exceptions import TimeoutError
+from django_tasks.exceptions import OperationalError, TimeoutError
 
 if TYPE_CHECKING:
     import typing_extensions
 
     from django_tasks.app import App
+    from django_tasks.backends.base import ResultBackend
     from django_tasks.message import Message
     from django_tasks.outcome import TaskMeta
 
@@ -33,6 +36,10 @@ Awaited = Coroutine[Any, Any, V]
 
 #: Seconds between two looks of the awaitable methods: the first, and the longest.
 FIRST_LOOK, LONGEST_LOOK = 0.01, 0.5
+#: The longest pause, in seconds, before a result backend that is away is asked again.
+LONGEST_PAUSE = 30.0
+
+logger = logging.getLogger("django_tasks.results")
 
 
 class AsyncResult(Generic[R_co]):
@@ -42,13 +49,21 @@ class AsyncResult(Generic[R_co]):
         id: the task id.
         app: the app whose result backend is asked; the current one by default.
         parent: the result of the task that this one followed.
+        backend: a result backend to ask instead.
     """
 
-    def __init__(self, id: str, app: App | None = None, parent: AsyncResult[Any] | None = None) -> None:
+    def __init__(
+        self,
+        id: str,
+        app: App | None = None,
+        parent: AsyncResult[Any] | None = None,
+        backend: ResultBackend | None = None,
+    ) -> None:
         if not id:
             raise ValueError("AsyncResult needs a task id")
         self.id = str(id)
         self._app = app
+        self._backend = backend
         self.parent = parent
         #: Set when the call was made with ``ignore_result``: there is nothing to wait for.
         self.ignored = False
@@ -59,12 +74,17 @@ class AsyncResult(Generic[R_co]):
         """The app that is asked."""
         return self._app or get_current_app()
 
+    @property
+    def backend(self) -> ResultBackend:
+        """The result backend that is asked."""
+        return self.app.backend if self._backend is None else self._backend
+
     # -- what is known
 
     def _meta(self) -> TaskMeta | None:
         """Return what the backend knows; the end of a task does not change, so it is asked for once."""
         if self._ended is None:
-            meta = self.app.backend.get([self.id]).get(self.id)
+            meta = self.backend.get([self.id]).get(self.id)
             if meta is None or not meta.ready:
                 return meta
             self._ended = meta
@@ -91,7 +111,7 @@ class AsyncResult(Generic[R_co]):
     def result(self) -> Any:
         """The return value, the exception of a failed task, or the ``meta`` of a state of its own; else None."""
         meta = self._meta()
-        return self.app.backend.decode(meta) if meta is not None else None
+        return self.backend.decode(meta) if meta is not None else None
 
     info = result
 
@@ -112,7 +132,8 @@ class AsyncResult(Generic[R_co]):
     @property
     def children(self) -> list[AsyncResult[Any]]:
         """Results of the calls that the task made."""
-        return [AsyncResult(entry[0][0], self._app, parent=self) for entry in self._fact("children") or []]
+        entries = self._fact("children") or []
+        return [AsyncResult(entry[0][0], self._app, parent=self, backend=self._backend) for entry in entries]
 
     def ready(self) -> bool:
         """Whether the task has ended."""
@@ -132,11 +153,15 @@ class AsyncResult(Generic[R_co]):
     def get(
         self: AsyncResult[Awaited[V]], timeout: float | None = ..., propagate: bool = ..., interval: float | None = ...,
         *, callback: Callable[[str, Any], Any] | None = ..., disable_sync_subtasks: bool = ...,
+        on_interval: Callable[[], Any] | None = ..., on_message: Any = ..., no_ack: bool = ...,
+        follow_parents: bool = ...,
     ) -> V: ...  # fmt: skip
     @overload
     def get(
         self, timeout: float | None = ..., propagate: bool = ..., interval: float | None = ...,
         *, callback: Callable[[str, Any], Any] | None = ..., disable_sync_subtasks: bool = ...,
+        on_interval: Callable[[], Any] | None = ..., on_message: Any = ..., no_ack: bool = ...,
+        follow_parents: bool = ...,
     ) -> R_co: ...  # fmt: skip
     def get(
         self,
@@ -146,6 +171,10 @@ class AsyncResult(Generic[R_co]):
         *,
         callback: Callable[[str, Any], Any] | None = None,
         disable_sync_subtasks: bool = True,
+        on_interval: Callable[[], Any] | None = None,
+        on_message: Any = None,
+        no_ack: bool = True,
+        follow_parents: bool = True,
     ) -> Any:
         """Wait until the task has ended, and return its return value.
 
@@ -155,6 +184,8 @@ class AsyncResult(Generic[R_co]):
             interval: seconds between two looks; None lets the backend choose.
             callback: called with id and value.
             disable_sync_subtasks: refuse to wait inside a task; see ``allow_join_result``.
+            on_interval: called every ``interval`` seconds (0.5) while it waits; what it raises ends that.
+            on_message, no_ack, follow_parents: mean something to Celery's brokers and chains, nothing here.
 
         Raises:
             TimeoutError: the task had not ended by then.
@@ -165,13 +196,22 @@ class AsyncResult(Generic[R_co]):
             return None
         self._check_wait(disable_sync_subtasks)
         if self._ended is None:
-            try:
-                self._ended = next(iter(self.app.backend.wait([self.id], timeout, interval)))
-            except TimeoutError:
-                raise TimeoutError(self._late(timeout)) from None
+            self._ended = self._wait(timeout, interval, on_interval)
         return self._value(propagate, callback)
 
     wait = get
+
+    def _wait(self, timeout: float | None, interval: float | None, on_interval: Callable[[], Any] | None) -> TaskMeta:
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            left = deadline - time.monotonic()
+            round_ = timeout if on_interval is None else max(0.0, min(left, interval or LONGEST_LOOK))
+            try:
+                return next(iter(self.backend.wait([self.id], round_, interval)))
+            except TimeoutError:
+                if on_interval is None or time.monotonic() >= deadline:
+                    raise TimeoutError(self._late(timeout)) from None
+            on_interval()
 
     def _late(self, timeout: float | None) -> str:
         return (
@@ -222,12 +262,19 @@ class AsyncResult(Generic[R_co]):
 
         Args:
             on_error: called instead when the task has failed or was revoked.
+
+        A result backend that is away is waited for.
+
+        Raises:
+            ImproperlyConfigured: there is no result backend.
         """
+        if not self.backend.stores:
+            self.backend.get([self.id])  # says so
 
         def wait() -> None:
             try:
-                self.get(propagate=False, disable_sync_subtasks=False)
-                chosen = callback if self.successful() else on_error
+                self._outwait()
+                chosen = callback if self.successful() else on_error if self.ready() else None
                 if chosen is not None:
                     chosen(self)
             finally:
@@ -235,6 +282,18 @@ class AsyncResult(Generic[R_co]):
 
         threading.Thread(target=wait, name=f"then-{self.id}", daemon=True).start()
         return self
+
+    def _outwait(self) -> None:
+        """Wait until the task has ended, also while the result backend is away."""
+        pause = FIRST_LOOK
+        while True:
+            try:
+                self.get(propagate=False, disable_sync_subtasks=False)
+                return
+            except OperationalError as exc:
+                logger.warning("The result of task %s cannot be asked for now, but later: %s", self.id, exc)
+            time.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
 
     @overload
     async def aget(self: AsyncResult[Awaited[V]], timeout: float | None = ..., propagate: bool = ...) -> V: ...
@@ -246,7 +305,7 @@ class AsyncResult(Generic[R_co]):
             return None
         await sync_to_async(self._check_wait)(True)
         if not await sync_to_async(self.ready)():
-            await sync_to_async(self.app.backend.check_wait)()
+            await sync_to_async(self.backend.check_wait)()
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = FIRST_LOOK
         while not await sync_to_async(self.ready)():
@@ -268,14 +327,23 @@ class AsyncResult(Generic[R_co]):
     def forget(self) -> None:
         """Remove the result from the backend."""
         self._ended = None
-        self.app.backend.forget([self.id])
+        self.backend.forget([self.id])
 
-    def revoke(self, terminate: bool = False, signal: str | int | None = None) -> None:
+    def revoke(
+        self,
+        terminate: bool = False,
+        signal: str | int | None = None,
+        *,
+        wait: bool = False,
+        timeout: float | None = None,
+        connection: Any = None,
+    ) -> None:
         """Cancel the task: it is not run any more, and its state becomes REVOKED.
 
         Args:
             terminate: stop it too if it runs already.
             signal: by which signal; SIGTERM by default.
+            wait, timeout, connection: mean nothing here: it is done when this returns, and workers send no replies.
         """
         self.app.control.revoke(self.id, terminate=terminate, signal=signal)
 

@@ -55,7 +55,7 @@ class EagerResult(AsyncResult[R_co]):
     def forget(self) -> None:
         """There is nothing to forget."""
 
-    def revoke(self, terminate: bool = False, signal: str | int | None = None) -> None:
+    def revoke(self, *_: Any, **__: Any) -> None:
         """It has ended: there is nothing to revoke."""
 
     def __reduce__(self) -> Any:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from django.db import transaction
+from django.core.management import call_command
+from django.db import connection, connections, transaction
 
 from django_tasks import App, AsyncResult, allow_join_result, shared_task, states
-from django_tasks.exceptions import TimeoutError
+from django_tasks.exceptions import ImproperlyConfigured, TimeoutError
+from django_tasks.outcome import TaskMeta
 from tests.running import app_of_test, drain
 from tests.testapp.tasks import add, fail
 from tests.waiting import wait_for
@@ -153,3 +156,82 @@ def test_then_of_what_has_ended() -> None:
         drain(app)
         result.then(lambda ended: seen.append(ended.get()))
         wait_for(lambda: seen == [3])
+
+
+def test_then_of_an_ignored_one(app: App) -> None:
+    """Nobody will ever know how it ended."""
+    seen: list[str] = []
+    result = add.apply_async((1, 2), ignore_result=True)
+    drain(app)
+    result.then(lambda _: seen.append("good"), on_error=lambda _: seen.append("bad"))
+    wait_for(lambda: not [each for each in threading.enumerate() if each.name.startswith("then-")])
+    assert seen == []
+
+
+def test_then_without_results() -> None:
+    with app_of_test(backend="disabled://") as app, pytest.raises(ImproperlyConfigured, match="No result backend"):
+        app.AsyncResult("x").then(print)
+
+
+def test_then_outwaits_a_backend_that_is_away(
+    django_db_blocker: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory, seen = tmp_path / "disk", list[int]()
+    address = {**connection.settings_dict, "ENGINE": "django.db.backends.sqlite3", "NAME": str(directory / "db"),
+               "OPTIONS": {}, "HOST": "", "PORT": ""}  # fmt: skip
+    connections.settings["away"] = address
+    try:
+        with django_db_blocker.unblock(), app_of_test(backend="django-db://away") as app:
+            directory.mkdir()
+            call_command("migrate", "django_tasks", database="away", verbosity=0)
+            app.backend.store([TaskMeta("id", states.SUCCESS, app.backend.encode(3, states.SUCCESS))])
+            connections["away"].close()
+            unmounted = directory.rename(tmp_path / "unmounted")
+            app.AsyncResult("id").then(lambda result: seen.append(result.get()))
+            wait_for(lambda: "cannot be asked for now" in caplog.text)
+            unmounted.rename(directory)
+            wait_for(lambda: seen == [3])
+    finally:
+        connections["away"].close()
+        del connections["away"]
+        del connections.settings["away"]
+
+
+def test_on_interval(app: App) -> None:
+    calls: list[int] = []
+    result = add.delay(1, 2)
+
+    def run_at_the_third() -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            drain(app)
+
+    assert result.get(timeout=30, interval=0.01, on_interval=run_at_the_third) == 3
+    assert len(calls) == 3
+    with pytest.raises(TimeoutError, match=r"had not ended after 0\.05 s"):
+        add.delay(1, 2).get(timeout=0.05, interval=0.01, on_interval=lambda: calls.append(1))
+    assert len(calls) > 3
+
+    def stop() -> None:
+        raise KeyError("enough")
+
+    with pytest.raises(KeyError, match="enough"):
+        add.delay(1, 2).get(interval=0.01, on_interval=stop)
+
+
+def test_what_only_celerys_brokers_and_chains_use(app: App) -> None:
+    result = add.delay(1, 2)
+    drain(app)
+    assert result.get(no_ack=False, follow_parents=False, on_message=print) == 3
+    result.revoke(wait=True, timeout=1, connection=None)
+    add.apply((1, 2)).revoke(wait=True, timeout=1)
+
+
+def test_another_backend(app: App) -> None:
+    """``AsyncResult(id, backend=...)``, for results that somebody else's app stores."""
+    with app_of_test() as other:
+        result = add.delay(1, 2)
+        drain(other)
+    assert AsyncResult(result.id, app=app).state == states.PENDING
+    elsewhere = AsyncResult(result.id, app=app, backend=other.backend)
+    assert (elsewhere.state, elsewhere.get(timeout=0), elsewhere.backend) == (states.SUCCESS, 3, other.backend)
