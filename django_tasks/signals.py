@@ -171,7 +171,8 @@ task_internal_error = Signal("task_internal_error")
 
 # The worker itself.
 
-#: ``instance``, ``conf``, ``options``; the first of all, before anything is set up. Sender: the node's name.
+#: ``instance`` (None), ``conf``, ``options`` (of the command line); the first of all, so that receivers may change
+#: ``conf`` for the worker of one name. Sender: the node's name.
 celeryd_init = Signal("celeryd_init")
 #: Before the worker starts. Sender: the worker.
 worker_init = Signal("worker_init")

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,9 @@ class WorkerProcess:
         self.seats = seats
         self.limiter = limiter
         self.parent = parent
+        #: Told when it begins to take tasks, and when it takes no more.
+        self.on_ready: Callable[[], None] = lambda: None
+        self.on_end: Callable[[], None] = lambda: None
         self.stop_asked = False
         self.overrun = False
         self.minder = Minder(app, self._on_overrun)
@@ -78,6 +81,7 @@ class WorkerProcess:
         keep_connections_open()
         if signals.worker_process_init.receivers:
             signals.worker_process_init.send(sender=None)
+        self.on_ready()
         slots = [self._slot(seat) for seat in self.seats]
         self.minder.slots = slots
         self.minder.start()
@@ -202,6 +206,7 @@ class WorkerProcess:
 
     def _leave(self) -> None:
         """Say good-bye to the broker in good order, and free the seats."""
+        self.on_end()
         try:
             if not self.overrun:
                 self.app.broker.goodbye([seat.identity for seat in self.seats])

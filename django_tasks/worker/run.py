@@ -16,11 +16,12 @@ import django
 from django.utils.autoreload import StatReloader, get_child_arguments
 
 from django_tasks import signals
+from django_tasks.decorators import annotate
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError
 from django_tasks.version import __version__
 from django_tasks.worker import logs
 from django_tasks.worker.banner import Facts, banner
-from django_tasks.worker.options import SOLO, WorkerOptions, worker_options
+from django_tasks.worker.options import SOLO, WorkerOptions, node_name, worker_options
 from django_tasks.worker.redirect import redirected_output
 from django_tasks.worker.single import SingleWorker
 from django_tasks.worker.stop import StopSignals
@@ -47,9 +48,9 @@ def run_worker(app: App, given: dict[str, Any]) -> int:
 
 
 def _run(app: App, given: dict[str, Any], stop: StopSignals) -> int:
-    options = worker_options(app, given)
     if signals.celeryd_init.receivers:
-        signals.celeryd_init.send(sender=options.hostname, instance=options, conf=app.conf, options=given)
+        _let_configure(app, given)
+    options = worker_options(app, given)
     level = given.get("loglevel") or "WARNING"
     ours = logs.setup_logging(level, given.get("logfile"), bool(given.get("json")), None, app.conf)
     if ours:
@@ -65,6 +66,13 @@ def _run(app: App, given: dict[str, Any], stop: StopSignals) -> int:
         with redirected_output(app.conf) if ours else contextlib.nullcontext():
             worker = Supervisor(app, options, stop.received) if options.forks else SingleWorker(app, options, stop)
             return worker.run()
+
+
+def _let_configure(app: App, given: dict[str, Any]) -> None:
+    """Let receivers change settings of this one worker, before anything is made of them."""
+    signals.celeryd_init.send(sender=node_name(given.get("hostname")), instance=None, conf=app.conf, options=given)
+    for task in app.tasks.values():
+        annotate(app, task)
 
 
 def _introduce(facts: Facts, json: bool) -> None:

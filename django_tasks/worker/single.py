@@ -45,11 +45,13 @@ class SingleWorker:
         for seat in page.seats:
             take_seat(seat, options.hostname, os.getpid())
         self.process = WorkerProcess(app, options, page, page.seats, RateLimiter(app.tasks.values()), None)
+        self.process.on_ready, self.process.on_end = self._say_ready, self._say_stopping
         identity = f"{options.hostname}/janitor-{os.getpid()}-{time.time_ns()}"
         self.janitor = Janitor(app, options, page, identity)
         #: When tasks have to have ended, once the worker was told to stop.
         self.deadline = 0.0
         self._stopped_by = ""
+        self._saying = threading.Lock()
         self._ended = False
         self._wakeup = os.pipe()
 
@@ -62,9 +64,6 @@ class SingleWorker:
         thread = threading.Thread(target=self.janitor.loop, args=(self._wakeup[0], self._is_over), name="janitor",
                                   daemon=True)  # fmt: skip
         thread.start()
-        logger.info("%s ready.", self.options.hostname)
-        if signals.worker_ready.receivers:
-            signals.worker_ready.send(sender=self.process)
         try:
             return self.process.run()
         finally:
@@ -73,6 +72,11 @@ class SingleWorker:
             thread.join(2.0)
             self.janitor.leave()
             self._say_stopped()
+
+    def _say_ready(self) -> None:
+        logger.info("%s ready.", self.options.hostname)
+        if signals.worker_ready.receivers:
+            signals.worker_ready.send(sender=self.process)
 
     def stop(self, signum: int = signal.SIGTERM) -> None:
         """Stop in good order; when called again, at once (a signal handler)."""
@@ -90,8 +94,7 @@ class SingleWorker:
         now = self.page.supervisor_tick = time.monotonic()
         if self.page.shutdown_ordered and not self.process.stop_asked:
             self.stop()
-        if self._stopped_by:
-            self._say_stopping()
+        self._say_stopping()
         if self.deadline and now >= self.deadline and not self._ended:
             self._end_now()
         return self._ended
@@ -113,9 +116,10 @@ class SingleWorker:
             os._exit(0)
 
     def _say_stopping(self) -> None:
-        name, self._stopped_by = self._stopped_by, ""
-        running = sum(seat.state == shared.BUSY for seat in self.page.seats)
-        say_stopping(self.options, name, running)
+        with self._saying:  # the janitor's thread in time, or the process when it has ended before that
+            name, self._stopped_by = self._stopped_by, ""
+        if name:
+            say_stopping(self.options, name, sum(seat.state == shared.BUSY for seat in self.page.seats))
 
     def _say_stopped(self) -> None:
         self.page.remove()
