@@ -330,6 +330,16 @@ def test_compression(app: App) -> None:
     assert result.get() == [["x" * 1000], {}]
 
 
+def test_compression_of_the_settings(app: App) -> None:
+    app.conf.task_compression = "gzip"
+    result = echo.delay("x" * 1000)
+    assert message_of(app).compression == "application/x-gzip"
+    drain(app)
+    assert result.get() == [["x" * 1000], {}]
+    echo.apply_async(compression="bzip2")
+    assert message_of(app).compression == "application/x-bz2"
+
+
 def test_shadow(app: App) -> None:
     result = add.apply_async((1, 2), shadow="a better name")
     assert message_of(app).shadow == "a better name"
@@ -554,6 +564,30 @@ def test_no_retries_at_all(no_restrictions: None) -> None:
             with pytest.raises(OperationalError):
                 add.apply_async((1, 2), retry=True)
         assert len(calls) == 1 + 4
+
+
+def test_how_often_is_also_a_setting(no_restrictions: None) -> None:
+    policy = {"max_retries": 1, "interval_start": 0}
+    with (
+        hanging_up() as (port, calls),
+        other_database(port),
+        app_of_test("django-db://away", backend="memory://", task_publish_retry_policy=policy),
+    ):
+        with pytest.raises(OperationalError):
+            add.delay(1, 2)
+        assert len(calls) == 2
+
+
+def test_how_long_is_a_setting(no_restrictions: None) -> None:
+    policy = {"max_retries": None, "interval_start": 0.3, "interval_max": 0.3}
+    with (
+        hanging_up() as (port, calls),
+        other_database(port),
+        app_of_test("django-db://away", backend="memory://", broker_connection_timeout=0.5),
+    ):
+        with pytest.raises(OperationalError):
+            add.apply_async((1, 2), retry_policy=policy)
+        assert len(calls) <= 2  # with two seconds it would be seven
 
 
 @contextlib.contextmanager

@@ -16,7 +16,14 @@ from django.db import connection, transaction
 
 from django_tasks import App, AsyncResult, allow_join_result, shared_task, states
 from django_tasks.errors import RemoteTraceback
-from django_tasks.exceptions import EncodeError, ImproperlyConfigured, TaskError, TaskRevokedError, TimeoutError
+from django_tasks.exceptions import (
+    ContentDisallowed,
+    EncodeError,
+    ImproperlyConfigured,
+    TaskError,
+    TaskRevokedError,
+    TimeoutError,
+)
 from tests.running import NODE, app_of_test, drain
 from tests.testapp.tasks import add, echo, fail
 
@@ -411,3 +418,25 @@ def test_a_result_asks_the_app_that_it_was_given(memory_app: App) -> None:
         assert memory_app.AsyncResult("x").app is memory_app
         assert AsyncResult("x").app is other
     assert AsyncResult("x").app is memory_app
+
+
+@pytest.mark.parametrize(
+    ("settings", "readable"),
+    [
+        ({}, False),
+        ({"result_accept_content": ["json", "pickle"]}, True),
+        ({"accept_content": ["json", "pickle"]}, True),
+        ({"accept_content": ["json", "pickle"], "result_accept_content": ["json"]}, False),
+    ],
+)
+def test_what_results_may_be_written_in(transactional_db: None, settings: dict[str, Any], readable: bool) -> None:
+    with app_of_test("django-db://", result_serializer="pickle") as app:
+        result = add.delay(1, 2)
+        drain(app)
+    with app_of_test("django-db://", **settings) as app:
+        result = app.AsyncResult(result.id)
+        if readable:
+            assert result.get(timeout=0) == 3
+        else:
+            with pytest.raises(ContentDisallowed, match="pickle"):
+                result.get(timeout=0)

@@ -780,3 +780,18 @@ def test_names_of_a_later_release(name: str) -> None:
 def test_a_name_that_is_none() -> None:
     with pytest.raises(AttributeError, match=r"The task tests\.testapp\.tasks\.add has no 'nonesuch'$"):
         _ = add.nonesuch
+
+
+@pytest.mark.parametrize(("size", "shown"), [(None, "'" + "x" * 50 + "'"), (10, "'xxxxxx...")])
+def test_how_much_of_its_result_the_log_shows(size: int | None, shown: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "django_tasks.worker")
+    options = {} if size is None else {"resultrepr_maxsize": size}
+
+    @shared_task(**options)
+    def job() -> str:
+        return "x" * 50
+
+    job.delay()
+    (outcome,) = drain(job.app)
+    report(job.app, outcome)
+    assert caplog.messages[-1].endswith(f": {shown}")
