@@ -11,10 +11,12 @@ import argparse
 import sys
 from types import ModuleType
 
-from chaos import faults
+from chaos import delayed, faults, idle
 
 SCENARIOS: dict[str, ModuleType] = {
     "faults": faults,
+    "delayed": delayed,
+    "idle": idle,
 }
 
 

@@ -20,3 +20,9 @@ def play(scenario: str, *arguments: str) -> str:
 def test_nothing_is_lost_in_a_few_seconds_of_chaos() -> None:
     printed = play("faults", "--database", name_from_environment(), "--seconds", "8", "--lease", "2")
     assert "lost 0" in printed
+
+
+def test_delayed_tasks_outlive_restarts_of_their_worker() -> None:
+    database = name_from_environment()
+    printed = play("delayed", "--database", database, "--tasks", "100", "--restarts", "3", "--seconds", "20")
+    assert "sent 100, runs 100, ended 100, never run 0, run twice 0, early 0" in printed

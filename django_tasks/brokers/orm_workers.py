@@ -135,7 +135,8 @@ class WorkerTable:
         orphans = self._reserved().filter(worker__in=holders & set(dead))
         if silence is not None:
             orphans |= self._reserved().filter(worker__in=holders, reserved_at__lt=now - silence)
-        found = list(orphans.order_by("pk").values_list("pk", flat=True)[:RESCUE_LIMIT])
+        # In no order: for that of the keys SQLite would go through the whole table.
+        found = list(orphans.values_list("pk", flat=True)[:RESCUE_LIMIT])
         if not found:
             return []
         with self.database.atomic():

@@ -342,7 +342,22 @@ def test_a_signal_to_all_processes_is_as_one_to_the_worker(spawn: Spawn, path: P
     assert "goes back to its queue" not in other.log
 
 
-# -- deaths
+# -- leases and deaths
+
+
+def test_a_task_that_takes_three_leases_starts_once(spawn: Spawn, path: Path) -> None:
+    """However long it takes: its worker lives, and another one that has nothing to do leaves it alone."""
+    pools = ("prefork", "threads")
+    workers = [spawn("-c", "1", "-P", pool, "-Q", pool, WORKER_LEASE=LEASE) for pool in pools]
+    results = [jobs.hold.apply_async((str(path),), queue=pool) for pool in pools]
+    wait_for_run(path, 2)
+    workers.append(spawn("-c", "1", "-Q", ",".join(pools), WORKER_LEASE=LEASE))
+    began = get_current_app().broker.now()
+    wait_for(lambda: get_current_app().broker.now() > began + 3 * LEASE, 20)
+    go(path)
+    assert [result.get(timeout=20) for result in results] == [False, False]
+    assert len(begun(path)) == 2
+    assert not any("goes back to its queue" in worker.log for worker in workers)
 
 
 def test_a_process_that_is_killed(spawn: Spawn, path: Path) -> None:
