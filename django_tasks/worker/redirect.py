@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from django_tasks import signals
+from django_tasks.context import current_request
 from django_tasks.worker.logs import level_number
 
 if TYPE_CHECKING:
@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger("celery.redirected")
 
 
+#: The streams that stand for others in this process.
+_printed: list[LoggedStream] = []
+
+
 class _Line(threading.local):
-    """The line that a thread has begun to print, and whether the thread is logging one."""
+    """The line that a thread has begun to print, by which task, and whether the thread is logging one."""
 
     begun = ""
+    task: Mapping[str, Any] = {}
     is_logged = False
 
 
@@ -44,6 +49,9 @@ class LoggedStream:
         if self._line.is_logged:
             # By a handler that writes to sys.stderr, as logging does to report its own errors.
             return self._stream.write(text)
+        if not self._line.begun:
+            request = current_request()
+            self._line.task = {"task_name": request.task, "task_id": request.id} if request is not None else {}
         *lines, self._line.begun = (self._line.begun + text).split("\n")
         for line in lines:
             self._log(line)
@@ -64,7 +72,7 @@ class LoggedStream:
         if text.strip():
             self._line.is_logged = True
             try:
-                logger.log(self._level, "%s", text)
+                logger.log(self._level, "%s", text, extra=self._line.task)
             finally:
                 self._line.is_logged = False
 
@@ -84,17 +92,17 @@ def redirected_output(conf: Settings) -> Iterator[None]:
         return
     before = sys.stdout, sys.stderr
     level = level_number(conf.worker_redirect_stdouts_level)
-    printed = [LoggedStream(stream, level) for stream in before]
-
-    def flush(**_: Any) -> None:
-        for stream in printed:
-            stream.flush()
-
-    sys.stdout, sys.stderr = printed
-    signals.task_postrun.connect(flush)
+    _printed.extend(LoggedStream(stream, level) for stream in before)
+    sys.stdout, sys.stderr = _printed
     try:
         yield
     finally:
         flush()
-        signals.task_postrun.disconnect(flush)
+        _printed.clear()
         sys.stdout, sys.stderr = before
+
+
+def flush() -> None:
+    """Log what a task has printed without ending the line, before the next one begins."""
+    for stream in _printed:
+        stream.flush()

@@ -14,7 +14,7 @@ from django_tasks.brokers.base import Delivery, drain, new_lease
 from django_tasks.exceptions import OperationalError
 from django_tasks.executor import Executor
 from django_tasks.outcome import Outcome
-from django_tasks.worker import logs
+from django_tasks.worker import logs, redirect
 from django_tasks.worker.batch import FIRST_PAUSE, LONGEST_PAUSE, Batch
 from django_tasks.worker.cleaning import clean_up
 from django_tasks.worker.room import Room
@@ -165,6 +165,7 @@ class Slot:
         self.seat.begin(message.id)
         try:
             outcome = copy_context().run(self.executor.run, delivery)
+            redirect.flush()
         except OperationalError:
             self.batch.take_back(delivery)
             raise

@@ -34,13 +34,19 @@ def run(spawn_worker: Spawn) -> Callable[..., tuple[WorkerProcess, list[dict[str
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 def test_what_tasks_print_is_logged_line_by_line_with_the_task(run: Any, pool: str) -> None:
     first, second = jobs.chat.delay("one"), jobs.chat.delay("two")
-    worker, records = run("-P", pool, WORKER_REDIRECT_STDOUTS=True)
+    _, records = run("-P", pool, WORKER_REDIRECT_STDOUTS=True)
     assert [(record["task_id"], record["level"], record["message"]) for record in records] == [
         (result.id, "WARNING", text)
         for result, word in ((first, "one"), (second, "two"))
         for text in (f"{word} to stdout", f"{word} to stderr", f"{word} without an end")
     ]
-    assert "[tasks]" in worker.log.partition("{")[0]  # the banner is no line of the log
+
+
+def test_the_banner_is_no_line_of_the_log(spawn_worker: Spawn) -> None:
+    worker = spawn_worker("-c", "1", "-l", "INFO", "--burst", settings={"WORKER_REDIRECT_STDOUTS": True})
+    assert worker.wait() == 0
+    assert "\n[tasks]\n" in worker.log
+    assert "WARNING" not in worker.log
 
 
 def test_the_level(run: Any) -> None:
