@@ -219,11 +219,6 @@ class Settings(Mapping[str, Any]):
         self.__dict__.update(_source=source, _namespace=namespace)
         self._forget()
 
-    def changed(self) -> dict[str, Any]:
-        """Return what differs from the defaults, with passwords masked."""
-        different = (setting for setting in SETTINGS if self[setting.name] != _default(setting))
-        return {setting.name: masked(setting.name, self[setting.name]) for setting in different}
-
     def _resolve(self, setting: Setting) -> Any:
         if setting.attribute in self._overrides:
             return self._overrides[setting.attribute]

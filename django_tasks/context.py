@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
@@ -66,7 +66,7 @@ class Context:
         if name.startswith("__") or name in _OWN:
             raise AttributeError(name)
         if name in _COMPUTED:
-            return getattr(self, _COMPUTED[name])(name)
+            return _COMPUTED[name](self, name)
         if self.message is not None and hasattr(self.message, name):
             return getattr(self.message, name)
         if self.headers and name in self.headers:
@@ -117,14 +117,14 @@ class Context:
 
 #: Set in ``__init__``: looking further for one of them would never end.
 _OWN = frozenset({"message", "owner", "outer", "children"})
-#: Facts that are made from others, and by which method.
-_COMPUTED = {
-    **dict.fromkeys(("callbacks", "errbacks", "chain", "chord"), "_embedded"),
-    **dict.fromkeys(("eta", "expires"), "_time"),
-    "correlation_id": "_own_id",
-    "ignore_result": "_ignore_result",
-    "properties": "_properties",
-    "taskset": "_group",
+#: Facts that are made from others, and how.
+_COMPUTED: dict[str, Callable[[Context, str], Any]] = {
+    **dict.fromkeys(("callbacks", "errbacks", "chain", "chord"), Context._embedded),
+    **dict.fromkeys(("eta", "expires"), Context._time),
+    "correlation_id": Context._own_id,
+    "ignore_result": Context._ignore_result,
+    "properties": Context._properties,
+    "taskset": Context._group,
 }
 #: The facts of Celery's requests that a message holds, as they are without one.
 _DEFAULTS: dict[str, Any] = {

@@ -9,6 +9,7 @@ from typing import Any
 
 from django_tasks import exceptions, serialization
 from django_tasks.exceptions import EncodeError, SecurityError, TaskError
+from django_tasks.utils.saferepr import saferepr
 
 #: Packages whose exceptions have their namesakes in ``django_tasks.exceptions``.
 _CELERYS = ("celery.", "billiard.", "kombu.")
@@ -21,7 +22,7 @@ def exception_to_dict(exc: BaseException, serializer: str = "json") -> dict[str,
         try:
             serialization.dumps(argument, serializer)
         except EncodeError:
-            arguments.append(safe_repr(argument))
+            arguments.append(saferepr(argument))
         else:
             arguments.append(argument)
     kind = type(exc)
@@ -78,15 +79,6 @@ def format_traceback(exc: BaseException) -> str:
     return "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
 
 
-def safe_repr(value: Any, limit: int = 1024) -> str:
-    """Return ``repr(value)``, cut to ``limit`` characters, whatever its ``__repr__`` does."""
-    try:
-        text = repr(value)
-    except Exception as exc:
-        text = f"<{type(value).__name__} (repr failed: {type(exc).__name__})>"
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
 class ExceptionInfo:
     """An exception with its traceback as text, as hooks and signals get it (Celery's ``einfo``)."""
 
@@ -99,7 +91,7 @@ class ExceptionInfo:
         return self.traceback
 
     def __repr__(self) -> str:
-        return f"<ExceptionInfo: {safe_repr(self.exception)}>"
+        return f"<ExceptionInfo: {saferepr(self.exception)}>"
 
 
 def raisable(value: Any) -> Exception:
@@ -107,7 +99,7 @@ def raisable(value: Any) -> Exception:
     if isinstance(value, Exception):
         return value
     if isinstance(value, BaseException):
-        return TaskError(f"The task raised {safe_repr(value)}")
+        return TaskError(f"The task raised {saferepr(value)}")
     return Exception(value)
 
 

@@ -19,7 +19,17 @@ from django.utils.module_loading import import_string
 
 from django_tasks import conf as module
 from django_tasks._celery_settings import why_without_effect
-from django_tasks.conf import SETTINGS, Scheme, Setting, Settings, find_scheme, find_setting, mask_url, parse_url
+from django_tasks.conf import (
+    SETTINGS,
+    Scheme,
+    Setting,
+    Settings,
+    find_scheme,
+    find_setting,
+    mask_url,
+    masked,
+    parse_url,
+)
 from django_tasks.exceptions import ImproperlyConfigured
 
 BY_NAME = {setting.name: setting for setting in SETTINGS}
@@ -318,24 +328,11 @@ class TestValues:
         assert "hunter2" not in str(caught.value)
 
 
-class TestChanged:
-    def test_only_what_differs_from_the_default(self, settings: Any) -> None:
-        settings.RESULT_EXPIRES = timedelta(days=1)
-        settings.CELERY_TASK_TRACK_STARTED = True
-        assert Settings(worker_concurrency=2).changed() == {"TASK_TRACK_STARTED": True, "WORKER_CONCURRENCY": 2}
-
-    def test_passwords_are_masked(self) -> None:
-        conf = Settings(
-            broker_url="redis://me:hunter2@host/0",
-            broker_transport_options={"sentinel_kwargs": {"password": "hunter2"}, "master_name": "m"},
-            task_routes={"a": {"routing_key": "b"}},
-        )
-        assert conf.changed() == {
-            "BROKER_URL": "redis://me:**@host/0",
-            "BROKER_TRANSPORT_OPTIONS": {"sentinel_kwargs": {"password": "**"}, "master_name": "m"},
-            "TASK_ROUTES": {"a": {"routing_key": "b"}},
-        }
-        assert conf.broker_url == "redis://me:hunter2@host/0"
+def test_passwords_are_masked_however_deep() -> None:
+    assert masked("BROKER_URL", "redis://me:hunter2@host/0") == "redis://me:**@host/0"
+    options = {"sentinel_kwargs": {"password": "hunter2"}, "master_name": "m"}
+    assert masked("BROKER_TRANSPORT_OPTIONS", options) == {"sentinel_kwargs": {"password": "**"}, "master_name": "m"}
+    assert masked("TASK_ROUTES", [{"a": {"routing_key": "b"}}]) == [{"a": {"routing_key": "b"}}]
 
 
 class TestURLs:

@@ -18,10 +18,10 @@ from django_tasks.errors import (
     exception_to_dict,
     format_traceback,
     raisable,
-    safe_repr,
     without_our_frames,
 )
 from django_tasks.exceptions import MaxRetriesExceededError, NotRegistered, Reject, Retry, SecurityError, TaskError
+from django_tasks.utils.saferepr import saferepr, safestr
 
 
 class Plain(Exception):
@@ -176,14 +176,15 @@ def test_raisable() -> None:
 # -- texts
 
 
-def test_safe_repr() -> None:
+def test_texts_that_cannot_fail() -> None:
     class Broken:
         def __repr__(self) -> str:
             raise ZeroDivisionError
 
-    assert safe_repr("x") == "'x'"
-    assert safe_repr("x" * 50, limit=10) == "'xxxxxx..."
-    assert safe_repr(Broken()) == "<Broken (repr failed: ZeroDivisionError)>"
+    assert saferepr("x") == "'x'"
+    assert saferepr("x" * 50, 10) == "'xxxxxx..."
+    assert saferepr(Broken()).endswith("Broken that cannot be shown>")
+    assert (safestr("x"), safestr(Broken())) == ("x", saferepr(Broken()))
 
 
 def test_exception_info() -> None:

@@ -23,11 +23,11 @@ from django_tasks.databases import (
     storable,
     to_db_time,
 )
-from django_tasks.errors import safe_repr
 from django_tasks.exceptions import DecodeError, EncodeError
 from django_tasks.models import TaskResult
 from django_tasks.outcome import TaskMeta
 from django_tasks.serialization import JSON, Encoded
+from django_tasks.utils.saferepr import saferepr
 
 #: Rows of one statement, and characters of its texts.
 CHUNK_ROWS, CHUNK_SIZE = 200, 1024 * 1024
@@ -213,7 +213,7 @@ def _as_text(value: Any) -> str:
     try:
         return serialization.dumps(value).data.decode()
     except EncodeError:
-        return serialization.dumps(safe_repr(value)).data.decode()
+        return serialization.dumps(saferepr(value)).data.decode()
 
 
 def _extra(text: str) -> dict[str, Any]:

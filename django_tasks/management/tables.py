@@ -9,7 +9,7 @@ from typing import Any
 
 from django.utils.timezone import localtime
 
-from django_tasks.errors import safe_repr
+from django_tasks.utils.saferepr import saferepr
 
 #: Between two columns of a table.
 GAP = 2
@@ -138,7 +138,7 @@ def _fact(value: Any, now: float) -> str:
         return f"{localtime(value):%Y-%m-%d %H:%M:%S %Z} ({distance(value.timestamp() - now)})"
     if value is True:
         return "yes"
-    return printable(value if isinstance(value, str) else safe_repr(value, LONGEST_VALUE))
+    return printable(value if isinstance(value, str) else saferepr(value, LONGEST_VALUE))
 
 
 def in_words(seconds: float) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django_tasks import serialization
-from django_tasks.errors import safe_repr
 from django_tasks.exceptions import EncodeError
 from django_tasks.message import Message
+from django_tasks.utils.saferepr import saferepr
 
 
 class Assertions:
@@ -122,8 +122,8 @@ def _to(queue: str | None) -> str:
 
 def _arguments(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> str:
     """Return arguments as in a call, with ``...`` for what may be anything."""
-    positional = ["..."] if args is None else [safe_repr(each, 100) for each in args]
-    named = ["**..."] if kwargs is None else [f"{name}={safe_repr(each, 100)}" for name, each in kwargs.items()]
+    positional = ["..."] if args is None else [saferepr(each, 100) for each in args]
+    named = ["**..."] if kwargs is None else [f"{name}={saferepr(each, 100)}" for name, each in kwargs.items()]
     return ", ".join(positional + named)
 
 

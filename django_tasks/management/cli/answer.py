@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.core.serializers.json import DjangoJSONEncoder
 
-from django_tasks.errors import safe_repr
+from django_tasks.utils.saferepr import saferepr
 
 #: Exit codes.
 FAILED, USAGE = 1, 2
@@ -48,7 +48,7 @@ class _Encoder(DjangoJSONEncoder):
         try:
             return super().default(o)
         except (TypeError, ValueError):
-            return safe_repr(o)
+            return saferepr(o)
 
 
 def plain(value: Any) -> Any:
@@ -56,7 +56,7 @@ def plain(value: Any) -> Any:
     try:
         json.dumps(value, cls=_Encoder, allow_nan=False)
     except (TypeError, ValueError, RecursionError):  # a key that is no text, a number that is not finite, a circle
-        return safe_repr(value, LONGEST_REPR)
+        return saferepr(value, LONGEST_REPR)
     return value
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from django_tasks import states
 from django_tasks.brokers.browse import DEAD, SeenWorker
-from django_tasks.errors import safe_repr
 from django_tasks.exceptions import TimeoutError
 from django_tasks.management.cli import notes
 from django_tasks.management.cli.answer import LONGEST_REPR, Answer, plain
@@ -17,6 +16,7 @@ from django_tasks.management.cli.facts import call_facts, message_facts, outcome
 from django_tasks.management.tables import Column, distance, facts, in_words, printable, table
 from django_tasks.operations import look
 from django_tasks.operations.look import Call
+from django_tasks.utils.saferepr import saferepr
 
 if TYPE_CHECKING:
     from django_tasks.app import App
@@ -162,7 +162,7 @@ def _result_text(result: dict[str, Any], now: float, indent: str = "") -> str:
     """Return a result's facts, its value as its repr, and its traceback below."""
     told = {**result, "children": ", ".join(result.get("children", ())), "traceback": None}
     if result["state"] == states.SUCCESS or result["result"] is not None:
-        told["result"] = safe_repr(result["result"], LONGEST_REPR)
+        told["result"] = saferepr(result["result"], LONGEST_REPR)
     text = facts(told, now, indent=indent)
     if result["traceback"]:
         text += f"\n\n{printable(result['traceback'], lines=True)}"
