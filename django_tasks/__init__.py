@@ -33,6 +33,8 @@ _HOME = {
     "allow_join_result": "result",
     "Task": "task",
 }
+# Celery's names that projects import, and that are not here yet.
+_LATER = ("GroupResult", "ResultSet", "chain", "chord", "chunks", "crontab", "group", "xmap", "xstarmap")
 __all__ = [
     "App",
     "AsyncResult",
@@ -47,6 +49,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        raise ImportError(f"django_tasks.{name} is not in this release; it comes with a later one.")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

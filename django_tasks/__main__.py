@@ -10,6 +10,7 @@ from types import ModuleType
 
 import django
 from django.conf import settings
+from django.core.management.base import BaseCommand, SystemCheckError
 
 from django_tasks.app import App
 from django_tasks.current import get_current_app
@@ -118,8 +119,9 @@ def _main(argv: list[str], app: App | None) -> int:
             return restart_on_change()
         if made_here():
             migrate()
+        BaseCommand().check()
         return run_worker(app, options)
-    except ImproperlyConfigured as exc:
+    except (ImproperlyConfigured, SystemCheckError) as exc:
         print(f"Error: {exc}", file=sys.stderr)
         return 1
 

@@ -6,17 +6,17 @@ E003 a URL that cannot be used       W003 a cache that other processes cannot se
 E004 an unknown database or cache    W004 SQLite not set up for several processes
 E005 a database in memory            W005 pickle is accepted (``check --deploy``)
                                      W006 calls are written in what workers refuse to read
+                                     W007 periodic tasks that nothing runs
+                                     W008 a route for a task that there is not
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import django
 from django.conf import global_settings
 from django.conf import settings as django_settings
-from django.core import mail
 from django.core.cache import caches
 from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
 from django.db import connections
@@ -40,9 +40,12 @@ from django_tasks.conf import (
 from django_tasks.decorators import check_annotations
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.registry import tasks
-from django_tasks.routing import Router, declared_queues, parse_rate_limit
+from django_tasks.routing import Router, declared_queues
 from django_tasks.serialization import content_types
+from django_tasks.sqlite_checks import pitfalls
+from django_tasks.task_options import parse_rate_limit
 
+DEFAULT_URL = "django-db://"
 _SERVICES = {"BROKER_URL": BROKER_SCHEMES, "RESULT_BACKEND": BACKEND_SCHEMES}
 # What only the module that uses a value can tell about it.
 _PROOFS: dict[str, Callable[[Any], object]] = {
@@ -54,7 +57,7 @@ _PROOFS: dict[str, Callable[[Any], object]] = {
     "TASK_COMPRESSION": lambda name: name and compress(b"", name),
     "TASK_DEFAULT_RATE_LIMIT": parse_rate_limit,
     "TASK_QUEUES": declared_queues,
-    "TASK_ROUTES": Router,
+    "TASK_ROUTES": lambda routes: Router(routes).load(),
 }
 _PREFIXES = ("CELERY_", "CELERYD_", "CELERYBEAT_")
 # Celery's names without a prefix are looked at only where they begin with these: REDIS_HOST is rarely meant for Celery.
@@ -70,15 +73,6 @@ _CACHES_IN_ONE_PROCESS = {
     "django.core.cache.backends.locmem.LocMemCache": "keeps its entries in the memory of one process",
     "django.core.cache.backends.dummy.DummyCache": "keeps nothing",
 }
-_SQLITE_HINT = (
-    'In DATABASES[{alias!r}] set "OPTIONS": {{"timeout": 20, "transaction_mode": "IMMEDIATE", '
-    '"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"}}.'
-)
-_OLD_DJANGO_SQLITE_HINT = (
-    'In DATABASES[{alias!r}] set "OPTIONS": {{"timeout": 20}}, and switch WAL on, once for the file: '
-    'manage.py shell -c "from django.db import connections; '
-    "connections[{alias!r}].cursor().execute('PRAGMA journal_mode=WAL')\""
-)
 
 
 def register_checks(get_conf: Callable[[], Settings] = Settings) -> None:
@@ -141,7 +135,8 @@ def unusable_urls(conf: Settings) -> Iterator[CheckMessage]:
             if url is not None:
                 find_scheme(name, url, schemes)
         except ImproperlyConfigured as exc:
-            yield Error(str(exc), id="django_tasks.E003")
+            hint = f"Remove it, or set it to '{DEFAULT_URL}', which is the project's own database."
+            yield Error(str(exc), hint=hint, id="django_tasks.E003")
 
 
 def unknown_aliases(conf: Settings) -> Iterator[CheckMessage]:
@@ -172,52 +167,19 @@ def sqlite_pitfalls(conf: Settings) -> Iterator[CheckMessage]:
     aliases = {url.location or "default" for _, url in _services(conf) if url.scheme == "django-db"}
     for alias in sorted(aliases.intersection(connections)):
         if connections[alias].vendor == "sqlite":
-            yield from _sqlite_pitfalls(alias, connections[alias].settings_dict)
-
-
-def _sqlite_pitfalls(alias: str, database: dict[str, Any]) -> Iterator[CheckMessage]:
-    name, options = str(database["NAME"]), database["OPTIONS"]
-    if name == ":memory:" or "mode=memory" in name:
-        # Django's test runner puts databases in memory on purpose; only while it runs is there an outbox.
-        if not hasattr(mail, "outbox"):
-            text = f"The database {alias!r} is in the memory of this process: no worker can see the tasks in it."
-            yield Error(text, hint=f"Give DATABASES[{alias!r}] a file as NAME.", id="django_tasks.E005")
-        return
-    # Before 5.1 Django has no settings for either; projects switch WAL on in their code, so only the file can tell.
-    knows_modes = django.VERSION[:2] >= (5, 1)
-    missing = []
-    init_command = str(options.get("init_command", "")).lower().replace(" ", "")
-    if "journal_mode=wal" not in init_command and not _is_in_wal_mode(name, otherwise=not knows_modes):
-        missing.append("WAL mode")
-    if knows_modes and str(options.get("transaction_mode")).upper() not in ("IMMEDIATE", "EXCLUSIVE"):
-        missing.append("IMMEDIATE transactions")
-    if missing:
-        lacks = " and ".join(missing)
-        text = f"The SQLite database {alias!r} carries tasks without {lacks}: processes that write at the same time "
-        hint = (_SQLITE_HINT if knows_modes else _OLD_DJANGO_SQLITE_HINT).format(alias=alias)
-        yield Warning(f'{text}may fail with "database is locked".', hint=hint, id="django_tasks.W004")
-
-
-def _is_in_wal_mode(path: str, otherwise: bool) -> bool:
-    """Return what the file's header says (bytes 18 and 19, sqlite.org/fileformat2.html); ``otherwise`` without one."""
-    try:
-        with open(path, "rb") as file:
-            header = file.read(20)
-    except OSError:
-        return otherwise
-    return header[18:] == b"\x02\x02" if header else otherwise
+            yield from pitfalls(alias, connections[alias].settings_dict)
 
 
 def names_of_no_effect(conf: Settings) -> Iterator[CheckMessage]:
     """Find names that mean nothing here: Celery's (I001, I002), unknown (W001) and misspelt ones (W002)."""
-    for name in conf.without_effect:
-        yield _without_effect(name)
+    for name, value in conf.without_effect.items():
+        yield _without_effect(name, value)
     for name in filter(str.isupper, dir(django_settings)):
         if find_setting(name) is not None or hasattr(global_settings, name):
             continue
         prefixed = name.startswith(_PREFIXES)
         if why_without_effect(name) and (prefixed or name.startswith(_OUR_WORDS)):
-            yield _without_effect(name)
+            yield _without_effect(name, getattr(django_settings, name))
         elif prefixed:
             text = f"{name} is a setting neither of django_tasks nor of Celery.{suggestion(name)}"
             hint = "Correct or remove it; if another app reads it, put django_tasks.W001 into SILENCED_SYSTEM_CHECKS."
@@ -227,8 +189,14 @@ def names_of_no_effect(conf: Settings) -> Iterator[CheckMessage]:
             yield Warning(f"Nothing in django_tasks reads {name}.{meant}", hint=hint, id="django_tasks.W002")
 
 
-def _without_effect(name: str) -> CheckMessage:
+def _without_effect(name: str, value: Any) -> CheckMessage:
     reason = why_without_effect(name)
+    if reason == NEEDS_BEAT and name.lower().endswith("beat_schedule") and isinstance(value, Mapping) and value:
+        text = (
+            f"{name}: nothing runs these periodic tasks, as this release has no beat yet: {', '.join(map(str, value))}."
+        )
+        hint = "Until then let cron run `manage.py tasks call NAME` for each, and remove the setting."
+        return Warning(text, hint=hint, id="django_tasks.W007")
     return Info(f"{name}: {reason}.", id="django_tasks.I002" if reason == NEEDS_BEAT else "django_tasks.I001")
 
 
@@ -254,6 +222,19 @@ def refused_serializers(conf: Settings) -> Iterator[CheckMessage]:
         if missing:
             text = f"{where} = {name!r}, which ACCEPT_CONTENT does not allow: its messages become dead letters."
             yield Warning(text, hint=f"Add {name!r} to ACCEPT_CONTENT, or send JSON.", id="django_tasks.W006")
+
+
+def lonely_routes(conf: Settings) -> Iterator[CheckMessage]:
+    """Find routes whose name is none of a task, but near one (W008); tasks of other projects may have routes, too."""
+    try:
+        names = Router(_value(conf, "TASK_ROUTES")).names
+    except ImproperlyConfigured:
+        return  # E001 has reported it
+    for name in names:
+        if name not in tasks and (meant := suggestion(name, tasks)):
+            hint = "Correct it; if another project has the task, put django_tasks.W008 into SILENCED_SYSTEM_CHECKS."
+            text = f"TASK_ROUTES has a route for {name!r}, and there is no such task.{meant}"
+            yield Warning(text, hint=hint, id="django_tasks.W008")
 
 
 def pickle_accepted(conf: Settings) -> Iterator[CheckMessage]:
@@ -291,4 +272,5 @@ FINDERS: tuple[Callable[[Settings], Iterator[CheckMessage]], ...] = (
     names_of_no_effect,
     task_options_of_no_effect,
     refused_serializers,
+    lonely_routes,
 )

@@ -100,6 +100,10 @@ def masked(name: str, value: Any) -> Any:
     return mask_url(value) if isinstance(value, str) else value
 
 
+#: Schemes of a later release.
+_LATER = frozenset(("redis", "rediss", "sentinel", "amqp", "amqps", "rpc"))
+
+
 def find_scheme(name: str, url: str, schemes: Mapping[str, Scheme]) -> Scheme:
     """Return what the scheme of ``url`` stands for.
 
@@ -113,9 +117,13 @@ def find_scheme(name: str, url: str, schemes: Mapping[str, Scheme]) -> Scheme:
     """
     asked = parse_url(url).scheme
     found = schemes.get(asked)
+    setting = find_setting(name)
+    if setting is not None:  # say what stands in the settings file
+        name = next((each for each, value in django_values(setting).items() if value == url), name)
     if found is None:
+        yet = " yet" if asked in _LATER else ""
         raise ImproperlyConfigured(
-            f"{name} = {mask_url(url)!r}: this release does not speak {asked!r} yet.{suggestion(asked, schemes)} "
+            f"{name} = {mask_url(url)!r}: this release does not speak {asked!r}{yet}.{suggestion(asked, schemes)} "
             f"It speaks {', '.join(f'{scheme}://' for scheme in schemes)}."
         )
     if found.module and importlib.util.find_spec(found.module) is None:

@@ -7,12 +7,13 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
-from django_tasks.call_options import check_limits, misspelt
+from django_tasks.call_options import misspelt
 from django_tasks.current import find_current_app
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.registry import gen_task_name, tasks
 from django_tasks.routing import resolve_annotations
 from django_tasks.task import Task
+from django_tasks.task_options import check_task_options
 
 if TYPE_CHECKING:
     from django_tasks.app import App
@@ -41,7 +42,7 @@ def shared_task(function: Any = None, /, **options: Any) -> Any:
 
     Raises:
         AlreadyRegistered: another function has the name.
-        ImproperlyConfigured: an option looks like a misspelt one.
+        ImproperlyConfigured: an option looks like a misspelt one, or cannot have this value.
         TypeError: what is decorated is no function.
     """
     return make_task(None, function, options)
@@ -55,11 +56,11 @@ def make_task(app: App | None, function: Any, options: dict[str, Any]) -> Any:
         raise TypeError(f"A task is made of a function, not of {function!r}; its name is given as name={function!r}.")
     own = dict(options)  # a decorator may be kept and used for many functions
     base = own.pop("base", None) or (app.Task if app is not None else Task)
-    _check_options("A task", base, own)
     current = app or find_current_app()
     name = own.pop("name", None) or gen_task_name(
         function.__module__, function.__name__, current.main if current is not None else None
     )
+    _check_options(f"Task {name}", base, own)
     attributes = {
         **own,
         "name": name,
@@ -108,10 +109,10 @@ def check_annotations(annotations: Any) -> None:
 
 
 def _check_options(where: str, base: type, options: Mapping[str, Any]) -> None:
-    """Refuse limits that are none, and what is most likely a typing error.
+    """Refuse values that are none of their option, and what is most likely a typing error.
 
     Other names are attributes for the task's own use, as in Celery.
     """
     if wrong := misspelt((option for option in options if not hasattr(base, option)), _OPTIONS):
         raise ImproperlyConfigured(f"{where} has no option {wrong}")
-    check_limits(where, options)
+    check_task_options(where, options)

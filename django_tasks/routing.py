@@ -18,8 +18,6 @@ from django.utils.module_loading import import_string
 from django_tasks.call_options import CALL_OPTIONS, check_values, misspelt
 from django_tasks.exceptions import ImproperlyConfigured
 
-RATE_UNITS = {"s": 1, "m": 60, "h": 3600}
-
 
 @dataclass(frozen=True)
 class Queue:
@@ -134,6 +132,21 @@ class Router:
         found = _first(route(name) for route in self._routes if isinstance(route, _Map))
         return {key: value for key, value in found.items() if key not in CALL_OPTIONS}
 
+    def load(self) -> None:
+        """Import what the settings name.
+
+        Raises:
+            ImproperlyConfigured: there is no such thing, or it cannot be asked for a route.
+        """
+        for route in self._routes:
+            if isinstance(route, _Asked):
+                route.load()
+
+    @property
+    def names(self) -> list[str]:
+        """The names of tasks, not the patterns, that have routes."""
+        return [name for route in self._routes if isinstance(route, _Map) for name in route.names]
+
     def _find(self, name: str, args: Any, kwargs: Any, options: Any, task: Any) -> dict[str, Any]:
         call = (name, args, kwargs or {}, options or {}, task)
         options = _first(route(*call) for route in self._routes)
@@ -196,15 +209,19 @@ class _Asked:
         self.loaded: Any = None
 
     def __call__(self, name: str, args: Any, kwargs: Any, options: Any, task: Any) -> dict[str, Any] | None:
-        if self.loaded is None:
-            self.loaded = _load(self.router, "TASK_ROUTES")
+        self.load()
         if hasattr(self.loaded, "route_for_task"):
             found = self.loaded.route_for_task(name, args, kwargs)
-        elif callable(self.loaded):
-            found = self.loaded(name, args, kwargs, options, task=task)
         else:
-            raise ImproperlyConfigured(f"TASK_ROUTES names {self.router!r}, which is neither a function nor a router.")
+            found = self.loaded(name, args, kwargs, options, task=task)
         return None if found is None else _options(found)
+
+    def load(self) -> None:
+        """Import what is to be asked; not before it is needed, since it may import tasks itself."""
+        if self.loaded is None:
+            self.loaded = _load(self.router, "TASK_ROUTES")
+        if not (hasattr(self.loaded, "route_for_task") or callable(self.loaded)):
+            raise ImproperlyConfigured(f"TASK_ROUTES names {self.router!r}, which is neither a function nor a router.")
 
 
 def _route(entry: Any) -> Callable[..., dict[str, Any] | None]:
@@ -279,22 +296,3 @@ def _annotation(entry: Any, name: str, task: Any) -> tuple[Any, Any]:
         thing.annotate(task) if hasattr(thing, "annotate") else None,
         thing.annotate_any() if hasattr(thing, "annotate_any") else None,
     )
-
-
-def parse_rate_limit(value: str | float | None) -> float | None:
-    """Return a rate limit (``"10/m"``, ``"100/h"``, ``"5/s"`` or a number) as tasks per second; 0 and "" are none.
-
-    Raises:
-        ImproperlyConfigured: it is not a rate, or below zero.
-    """
-    number, _, unit = str(value or 0).partition("/")
-    try:
-        rate = float(number) / RATE_UNITS[unit.strip() or "s"]
-        if not 0 <= rate < float("inf"):
-            raise ValueError
-    except (KeyError, ValueError):
-        raise ImproperlyConfigured(
-            f"{value!r} is not a rate limit: use '5/s', '10/m' or '100/h' (tasks per second, minute, hour), a plain "
-            "number of tasks per second, or None for no limit."
-        ) from None
-    return rate or None

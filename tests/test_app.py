@@ -104,6 +104,12 @@ def test_a_url_that_nobody_speaks(app: App, name: str, url: str) -> None:
         getattr(app, part)
 
 
+@pytest.mark.parametrize("name", ["chain", "group", "chord", "crontab"])
+def test_what_comes_with_a_later_release(name: str) -> None:
+    with pytest.raises(ImportError, match=f"^django_tasks.{name} is not in this release; it comes with a later one"):
+        exec(f"from django_tasks import {name}")
+
+
 def test_all_threads_have_one_broker() -> None:
     found: list[Any] = []
     start = threading.Barrier(8, timeout=30)

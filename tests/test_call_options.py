@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -182,3 +183,28 @@ def test_settings_may_give_tasks_attributes_of_their_own(app: App) -> None:
     app.conf.update(settings)
     app.finalize()
     assert (add.tenant, add.owner, add.throws) == ("a", "b", ())  # type: ignore[attr-defined]  # made by settings
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"rate_limit": "often"}, "rate_limit = 'often' is not a rate limit"),
+        ({"max_retries": "x"}, "max_retries must be a whole number or None, not 'x'"),
+        ({"time_limit": "soon"}, "time_limit must be a number of seconds, not 'soon'"),
+        ({"bind": "x"}, "bind must be True or False, not 'x'"),
+        ({"queue": 7}, "queue must be a name, not 7"),
+        ({"default_retry_delay": -1}, "default_retry_delay must be a number of seconds"),
+    ],
+)
+def test_values_of_task_options(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=re.escape(f"Task shop.tasks.pay: {text}")):
+        shared_task(name="shop.tasks.pay", **options)(len)
+
+
+def test_values_that_celery_takes() -> None:
+    @shared_task(
+        autoretry_for=[OSError], retry_backoff=2.5, max_retries=None, rate_limit="10/m", acks_late=None, color="blue"
+    )
+    def job() -> None: ...
+
+    assert (job.max_retries, job.rate_limit, job.color) == (None, "10/m", "blue")

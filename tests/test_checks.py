@@ -94,6 +94,8 @@ class TestValues:
             ("TASK_DEFAULT_RATE_LIMIT", "10/y", "TASK_DEFAULT_RATE_LIMIT = '10/y': '10/y' is not a rate limit"),
             ("TASK_QUEUES", [5], "TASK_QUEUES holds 5"),
             ("TASK_ROUTES", [5], "TASK_ROUTES holds 5"),
+            ("TASK_ROUTES", ["a"], "TASK_ROUTES names 'a', which cannot be imported"),
+            ("TASK_ROUTES", "os.sep", "TASK_ROUTES names 'os.sep', which is neither a function nor a router"),
         ],
     )
     def test_a_wrong_one(self, name: str, value: Any, text: str, settings: Any) -> None:
@@ -167,6 +169,17 @@ class TestTasks:
         assert find() == {}
 
 
+class TestRoutes:
+    def test_a_route_for_a_task_that_there_is_not(self, settings: Any) -> None:
+        settings.TASK_ROUTES = {"tests.testapp.tasks.addd": "slow", "tests.testapp.tasks.add": "slow", "a.*": "b"}
+        text = "TASK_ROUTES has a route for 'tests.testapp.tasks.addd', and there is no such task. Did you mean "
+        assert find()["W008"].msg == f"{text}tests.testapp.tasks.add?"
+
+    def test_tasks_of_other_projects_have_routes(self, settings: Any) -> None:
+        settings.TASK_ROUTES = {"warehouse.pack": "slow", "tests.testapp.tasks.*": "b"}
+        assert "W008" not in find()
+
+
 class TestURLs:
     @pytest.mark.parametrize("name", ["BROKER_URL", "RESULT_BACKEND"])
     def test_a_server_of_a_later_release(self, name: str, settings: Any) -> None:
@@ -174,6 +187,13 @@ class TestURLs:
         found = find()["E003"]
         assert found.msg.startswith(f"{name} = 'redis://:**@host': this release does not speak 'redis' yet.")
         assert "django-db://" in found.msg
+        assert found.hint == "Remove it, or set it to 'django-db://', which is the project's own database."
+
+    def test_it_names_what_is_written(self, settings: Any) -> None:
+        settings.CELERY_BROKER_URL = "kafka://host"
+        assert find()["E003"].msg.startswith(
+            "CELERY_BROKER_URL = 'kafka://host': this release does not speak 'kafka'. "
+        )
 
     def test_a_missing_library(self, monkeypatch: pytest.MonkeyPatch) -> None:
         scheme = BROKER_SCHEMES["memory"]._replace(module="no_such_library_for_test", extra="x")
@@ -339,6 +359,20 @@ class TestNames:
         found = find(self.conf())
         assert found.keys() == {"I002"}
         assert found["I002"].msg == f"{name}: it needs a beat, which this release does not have yet."
+
+    @pytest.mark.parametrize("name", ["BEAT_SCHEDULE", "CELERY_BEAT_SCHEDULE", "CELERYBEAT_SCHEDULE"])
+    def test_periodic_tasks_that_nothing_runs(self, name: str, settings: Any) -> None:
+        setattr(settings, name, {"nightly": {"task": "shop.tasks.close"}, "hourly": {"task": "shop.tasks.count"}})
+        found = find(self.conf())["W007"]
+        assert found.is_serious(django_checks.WARNING)
+        assert found.msg.startswith(f"{name}: nothing runs these periodic tasks")
+        assert found.msg.endswith(": nightly, hourly.")
+        assert "`manage.py tasks call NAME`" in str(found.hint)
+
+    def test_periodic_tasks_set_in_the_program(self) -> None:
+        conf = self.conf()
+        conf.update(beat_schedule={"nightly": {}})
+        assert find(conf).keys() == {"W007"}
 
     def test_names_set_in_the_program(self) -> None:
         conf = self.conf()

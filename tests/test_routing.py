@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from django_tasks.exceptions import ImproperlyConfigured
-from django_tasks.routing import Queue, Router, parse_rate_limit, resolve_annotations
+from django_tasks.routing import Queue, Router, resolve_annotations
+from django_tasks.task_options import parse_rate_limit
 
 # What dotted paths in these tests lead to.
 

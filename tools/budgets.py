@@ -36,7 +36,18 @@ ALLOWED = {
 LAYERS = (
     {"exceptions", "states", "conf", "serialization"}
     | {"_celery_settings", "_settings_table", "compression", "typed_json", "version"}
-    | {"call_options", "calls", "context", "current", "errors", "health", "signals", "standalone", "utils"},
+    | {
+        "call_options",
+        "calls",
+        "context",
+        "current",
+        "errors",
+        "health",
+        "signals",
+        "standalone",
+        "task_options",
+        "utils",
+    },
     {"message", "schedules", "registry"}
     | {"databases", "hooks", "outcome", "protocol", "wire", "routing"}
     | {"redis_connections", "redis_errors", "redis_urls"},
@@ -46,7 +57,7 @@ LAYERS = (
     | {"finish", "outbox", "producer", "publishing", "refusal"},
     {"app", "celery_api"},
     {"worker", "beat"} | {"operations"},
-    {"admin", "management", "contrib"} | {"__main__", "apps", "checks", "migrations", "testing"},
+    {"admin", "management", "contrib"} | {"__main__", "apps", "checks", "migrations", "sqlite_checks", "testing"},
 )
 
 

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from django_tasks.exceptions import SoftTimeLimitExceeded
-from django_tasks.routing import parse_rate_limit
+from django_tasks.task_options import parse_rate_limit
 from django_tasks.worker.shared import Seat
 
 try:

@@ -229,6 +229,18 @@ def test_an_app_in_a_plain_module(tmp_path: Path) -> None:
     assert asked.stdout.strip() == "5", asked.stderr
 
 
+def test_findings_about_the_settings_are_told_with_and_without_manage_py(
+    tmp_path: Path, transactional_db: None
+) -> None:
+    settings = {"CELERY_BEAT_SCHEDULE": {"nightly": {"task": "x"}}, "CELERY_NONSENSE": 1}
+    command = [sys.executable, "-m", "django_tasks", "worker", "--burst", "-c", "1"]
+    done = subprocess.run(command, env=environment(settings), cwd=ROOT, capture_output=True, text=True, timeout=60)
+    for ran in (done, run("--burst", "-c", "1", settings=settings)):
+        assert ran.returncode == 0, ran.stderr
+        assert "(django_tasks.W001) CELERY_NONSENSE" in ran.stderr
+        assert "(django_tasks.W007) CELERY_BEAT_SCHEDULE: nothing runs these periodic tasks" in ran.stderr
+
+
 MODULES = {
     "script.py": SCRIPT,
     "empty.py": "from django_tasks import current_app",
