@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from django_tasks import producer, states
+from django_tasks import producer, publishing, signals, states
 from django_tasks.backends.base import utc_now
 from django_tasks.brokers.base import Delivery, Settlement, Verb
 from django_tasks.canvas import Signature
@@ -39,11 +39,28 @@ def finish(app: App, outcomes: Sequence[Outcome]) -> list[Outcome]:
     Raises:
         OperationalError: a server is away; nothing is lost, the messages are still there.
     """
-    counted = app.broker.finish(app.backend, outcomes, partial(follow_ups, app))
+    if signals.before_task_publish.receivers or signals.after_task_publish.receivers:
+        counted = _finish_and_announce(app, outcomes)
+    else:
+        counted = app.broker.finish(app.backend, outcomes, partial(follow_ups, app))
     for outcome in counted:
         call_errbacks(app, outcome)
     if telling := [outcome for outcome in outcomes if outcome.tell is not None]:
         _tell(telling, counted)
+    return counted
+
+
+def _finish_and_announce(app: App, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Finish, and tell receivers of what follows as of every message that is sent."""
+    following: dict[int, list[Message]] = {}
+
+    def announced(outcome: Outcome) -> list[Message]:
+        messages = following[id(outcome)] = follow_ups(app, outcome)
+        publishing.announce(app, messages, {})
+        return messages
+
+    counted = app.broker.finish(app.backend, outcomes, announced)
+    publishing.tell_sent(message for outcome in counted for message in following[id(outcome)])
     return counted
 
 

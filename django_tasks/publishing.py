@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,7 @@ class Publication:
         if self.sent:
             return
         if self.outbox is None:
-            _announce(self.messages)
+            announce(self.app, self.messages, self.options)
             send(self.app, self.messages, self.options)
         else:
             self._publish_written(self.outbox)
@@ -89,7 +89,7 @@ class Publication:
 
     def write(self, outbox: Outbox) -> None:
         """Write the messages into the transaction, so that they are sent whatever happens after its commit."""
-        _announce(self.messages)
+        announce(self.app, self.messages, self.options)
         self.token = outbox.write(self.messages, self.app.broker.now(), self.app.broker.max_size)
         self.outbox = outbox
 
@@ -103,10 +103,22 @@ class Publication:
         outbox.forget(self.messages, self.token)
 
 
-def _announce(messages: Sequence[Message]) -> None:
+def announce(app: App, messages: Sequence[Message], options: Mapping[str, Any]) -> None:
+    """Tell receivers of messages that are about to be sent, and let them change some of it.
+
+    Args:
+        options: of ``apply_async``: ``retry_policy``.
+    """
     if signals.before_task_publish.receivers:
         for message in messages:
-            _before_publish(message)
+            _before_publish(message, _retry_policy(app, options))
+
+
+def tell_sent(messages: Iterable[Message]) -> None:
+    """Tell receivers of messages that have been sent."""
+    if signals.after_task_publish.receivers:
+        for message in messages:
+            signals.after_task_publish.send(sender=message.task, **_publish_facts(message))
 
 
 def send(app: App, messages: Sequence[Message], options: Mapping[str, Any]) -> None:
@@ -119,15 +131,17 @@ def send(app: App, messages: Sequence[Message], options: Mapping[str, Any]) -> N
         OperationalError: the broker is away and the retries are used up.
     """
     _with_retries(app, options, lambda: app.broker.send(messages))
-    if signals.after_task_publish.receivers:
-        for message in messages:
-            signals.after_task_publish.send(sender=message.task, **_publish_facts(message))
+    tell_sent(messages)
+
+
+def _retry_policy(app: App, options: Mapping[str, Any]) -> dict[str, Any]:
+    return {**app.conf.task_publish_retry_policy, **(options.get("retry_policy") or {})}
 
 
 def _with_retries(app: App, options: Mapping[str, Any], send: Callable[[], None]) -> None:
     """Try again as the retry policy says, but give up within ``BROKER_CONNECTION_TIMEOUT`` seconds."""
     retry = options.get("retry")
-    policy = {**app.conf.task_publish_retry_policy, **(options.get("retry_policy") or {})}
+    policy = _retry_policy(app, options)
     tries = policy.get("max_retries") if (app.conf.task_publish_retry if retry is None else retry) else 0
     deadline = time.monotonic() + app.conf.broker_connection_timeout
     pause = policy.get("interval_start") or 0
@@ -150,15 +164,19 @@ def _publish_facts(message: Message) -> dict[str, Any]:
     embed = message.embed or dict.fromkeys(("callbacks", "errbacks", "chain", "chord"))
     return {
         "body": (message.args, message.kwargs, embed),
-        "headers": {**headers, **message.headers},
+        "headers": {**headers, "shadow": message.shadow, **message.headers},
         "exchange": "",
         "routing_key": message.queue,
         "properties": {"correlation_id": message.correlation_id or message.id, "priority": message.priority or 0},
     }
 
 
-def _before_publish(message: Message) -> None:
+def _before_publish(message: Message, retry_policy: dict[str, Any]) -> None:
     """Tell receivers; custom headers that they add travel with the message, as in Celery."""
     facts = _publish_facts(message)
-    signals.before_task_publish.send(sender=message.task, declare=[], retry_policy=None, **facts)
-    message.headers = {key: value for key, value in facts["headers"].items() if key not in _FIXED_HEADERS}
+    headers, properties = facts["headers"], facts["properties"]
+    signals.before_task_publish.send(sender=message.task, declare=[], retry_policy=retry_policy, **facts)
+    message.shadow = headers.pop("shadow", None)
+    message.headers = {key: value for key, value in headers.items() if key not in _FIXED_HEADERS}
+    if properties.get("priority") != (message.priority or 0):
+        message.priority = properties.get("priority")

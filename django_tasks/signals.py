@@ -140,8 +140,8 @@ def _title(receiver: Any) -> str:
 
 # In the process that sends. Sender: the task's name.
 
-#: ``body``, ``exchange``, ``routing_key``, ``headers``, ``properties``, ``declare``, ``retry_policy``; headers and
-#: properties may be changed.
+#: ``body``, ``exchange``, ``routing_key``, ``headers``, ``properties``, ``declare``, ``retry_policy``; custom
+#: headers, ``headers["shadow"]`` and ``properties["priority"]`` may be changed.
 before_task_publish = Signal("before_task_publish")
 #: ``headers``, ``body``, ``exchange``, ``routing_key``.
 after_task_publish = Signal("after_task_publish")

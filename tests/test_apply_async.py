@@ -445,8 +445,28 @@ def test_signals_around_publish(app: App) -> None:
         assert facts["headers"]["task"] == add.name
         assert facts["routing_key"] == "q"
         assert facts["body"][0] == (1, 2)
-    assert "retry_policy" in calls[0][1]
+    assert calls[0][1]["retry_policy"]["max_retries"] == app.conf.task_publish_retry_policy["max_retries"]
     assert message_of(app).headers == {"mine": 1, "trace": "abc"}
+
+
+def test_what_a_receiver_can_change(app: App) -> None:
+    def before(headers: dict[str, Any], properties: dict[str, Any], **_: Any) -> None:
+        headers["shadow"] = "addition"
+        properties["priority"] += 7
+        headers["id"] = headers["task"] = "another"
+
+    with connected(signals.before_task_publish, before):
+        result = add.apply_async((1, 2), priority=1)
+    message = message_of(app)
+    assert (message.shadow, message.priority) == ("addition", 8)
+    assert (message.id, message.task, message.headers) == (result.id, add.name, {})
+
+
+def test_a_receiver_that_changes_nothing(app: App) -> None:
+    with connected(signals.before_task_publish, lambda **_: None):
+        add.apply_async((1, 2), shadow="addition")
+    message = message_of(app)
+    assert (message.shadow, message.priority, message.headers) == ("addition", None, {})
 
 
 def test_a_receiver_for_one_task(app: App) -> None:

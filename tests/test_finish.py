@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from django_tasks import App, shared_task, states
+from django_tasks import App, shared_task, signals, states
 from django_tasks.brokers.base import Delivery, Settlement, Verb
 from django_tasks.brokers.memory import MemoryBroker
 from django_tasks.exceptions import OperationalError, TaskRevokedError
@@ -207,6 +207,37 @@ def test_ids_of_what_follows_come_from_its_cause(app: App) -> None:
     assert len({each.id for each in first}) == 2
     outcome.message.retries += 1
     assert not {each.id for each in first} & {each.id for each in follow_ups(app, outcome)}
+
+
+def test_receivers_are_told_of_what_follows(app: App) -> None:
+    """As Celery does it: retries and callbacks are messages like all others."""
+
+    @shared_task(bind=True)
+    def again(self: Any) -> None:
+        if not self.request.retries:
+            raise self.retry(countdown=0)
+
+    def before(headers: dict[str, Any], **_: Any) -> None:
+        told.append(("before", headers["task"], headers["retries"]))
+        headers["trace"] = "abc"
+
+    def after(headers: dict[str, Any], **_: Any) -> None:
+        told.append(("after", headers["task"], headers["retries"]))
+
+    told: list[Any] = []
+    add = make_add()
+    again.apply_async(link=add.si(1, 2))
+    signals.before_task_publish.connect(before)
+    signals.after_task_publish.connect(after)
+    try:
+        outcomes = drain(app)
+    finally:
+        signals.before_task_publish.disconnect(before)
+        signals.after_task_publish.disconnect(after)
+    assert told == [
+        ("before", again.name, 1), ("after", again.name, 1), ("before", add.name, 0), ("after", add.name, 0),
+    ]  # fmt: skip
+    assert [outcome.message.headers for outcome in outcomes] == [{}, {"trace": "abc"}, {"trace": "abc"}]
 
 
 def test_a_signature_that_was_frozen_keeps_its_id(app: App) -> None:
