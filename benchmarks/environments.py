@@ -1,7 +1,7 @@
 """Virtual environments of the other systems, made when they are first needed.
 
 Import names clash (django-tasks is imported as ``django_tasks``, as we are), so no two systems share one. Each gets
-our interpreter and our Django, and this checkout last on its path: what is installed there comes first.
+our interpreter and our Django.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from benchmarks.catalogue import Entry
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+#: What the others see of this checkout. No more: Huey, for one, uses a package called django_tasks if it finds any.
+SHARED = ("benchmarks", "tests")
 
 
 class CannotInstall(Exception):
@@ -34,7 +36,7 @@ def python_of(entry: Entry) -> str:
     directory = HERE / ".venvs" / entry.name
     requirements = HERE / "requirements" / f"{entry.name}.txt"
     stamp = directory / "made-from.txt"
-    wanted = f"{sys.version}\nDjango=={django.get_version()}\n{ROOT}\n{requirements.read_text()}"
+    wanted = f"{sys.version}\nDjango=={django.get_version()}\n{ROOT} {SHARED}\n{requirements.read_text()}"
     if not stamp.exists() or stamp.read_text() != wanted:
         print(f"Making a virtual environment for {entry.title}", file=sys.stderr, flush=True)
         _make(directory, requirements)
@@ -52,5 +54,5 @@ def _make(directory: Path, requirements: Path) -> None:
         end = "\n".join(done.stderr.strip().splitlines()[-5:])
         raise CannotInstall(f"{requirements.name} with Django {django.get_version()} cannot be installed:\n{end}")
     packages = next(directory.glob("lib/python*/site-packages"))
-    # Unlike PYTHONPATH, a .pth file appends.
-    (packages / "benchmarks.pth").write_text(f"{ROOT}\n")
+    for name in SHARED:
+        (packages / name).symlink_to(ROOT / name, target_is_directory=True)
