@@ -12,6 +12,7 @@ import struct
 import time
 from collections.abc import Iterator
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 MAGIC = b"CELERIAC"
@@ -202,7 +203,9 @@ class Page:
             self.memory = mmap.mmap(-1, size)
         else:
             # A new file under a temporary name: a probe sees the whole page or the one before it.
-            with open(f"{path}.new", "w+b") as file:
+            # Never what somebody else has put there, such as a link to a file of ours.
+            Path(f"{path}.new").unlink(missing_ok=True)
+            with open(f"{path}.new", "x+b") as file:
                 file.truncate(size)
                 self.memory = mmap.mmap(file.fileno(), size)
             os.replace(f"{path}.new", path)

@@ -183,3 +183,13 @@ def test_the_condition_of_a_process(process: subprocess.Popen[bytes]) -> None:
     wait_for(lambda: shared.condition(process.pid) is Condition.GONE)  # nobody has waited for it yet
     process.wait()
     assert shared.condition(process.pid) is Condition.GONE
+
+
+def test_a_file_is_written_through_no_link(tmp_path: Path) -> None:
+    """As somebody else may lay it in a directory that all can write to."""
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (tmp_path / "health.new").symlink_to(precious)
+    Page(1, str(tmp_path / "health"))
+    assert precious.read_text() == "mine"
+    assert (tmp_path / "health").read_bytes().startswith(shared.MAGIC)
