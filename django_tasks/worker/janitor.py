@@ -29,13 +29,14 @@ from django_tasks.worker.shared import Page, Seat
 
 if TYPE_CHECKING:
     from django_tasks.app import App
+    from django_tasks.backends.base import ResultBackend
 
 logger = logging.getLogger("django_tasks.worker")
 
 #: Seconds between two rounds, two looks at orders, at how much there is to do, at the outbox, two prunings of results.
 ROUND, ORDERS, LOAD, RELAY, PRUNE = 0.5, 1.0, 1.0, 1.0, 30.0
-#: Results removed at a time.
-PRUNE_BATCH = 500
+#: Results removed at a time, and for how long (seconds) in one round: several times as many as workers can produce.
+PRUNE_BATCH, PRUNE_FOR = 500, 0.2
 #: Heartbeats in the time of one lease.
 BEATS_PER_LEASE = 6
 
@@ -52,6 +53,16 @@ def kill_late(page: Page, now: float) -> None:
 def _news(page: Page) -> object:
     """Return what people should see at once: that all pause, and who is there."""
     return bool(page.paused), frozenset(seat.identity for seat in page.taken())
+
+
+def prune(backend: ResultBackend) -> bool:
+    """Remove old results for a short time; return whether that was all of them."""
+    until = time.monotonic() + PRUNE_FOR
+    # More than was asked for, where ends and other states are counted singly.
+    while backend.prune(PRUNE_BATCH) >= PRUNE_BATCH:
+        if time.monotonic() >= until:
+            return False
+    return True
 
 
 class Janitor:
@@ -152,8 +163,8 @@ class Janitor:
             self.load.report()
         if self._is_due("relay", now):
             self.relay.publish()
-        if self._is_due("prune", now) and self.app.backend.prune(PRUNE_BATCH) == PRUNE_BATCH:
-            self._next["prune"] = now + 1.0
+        if self._is_due("prune", now) and not prune(self.app.backend):
+            self._next["prune"] = now
         self._last_round = now
         self.page.broker_tick = time.monotonic()
         return ROUND
