@@ -73,6 +73,11 @@ def worker_options(app: App, given: dict[str, Any]) -> WorkerOptions:
         ImproperlyConfigured: a value cannot be.
     """
     conf = app.conf
+    if given.get("beat"):
+        raise ImproperlyConfigured(
+            "-B: periodic tasks come with a later release. Until then, start the worker without it, and let cron "
+            "call a management command that calls .delay()."
+        )
     pool = given.get("pool") or conf.worker_pool or (PREFORK if CAN_FORK else THREADS)
     if pool == PREFORK and not CAN_FORK:
         raise ImproperlyConfigured(

@@ -138,3 +138,9 @@ def test_autoscale_that_cannot_be(memory_app: App, text: str) -> None:
 def test_autoscale_is_for_processes(memory_app: App, pool: str, remedy: str) -> None:
     with pytest.raises(ImproperlyConfigured, match=f"the {pool} pool has one.*{remedy}"):
         parse(memory_app, "-P", pool, "--autoscale", "4,1")
+
+
+@pytest.mark.parametrize("option", ["-B", "--beat"])
+def test_beat_comes_later(memory_app: App, option: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="periodic tasks come with a later release"):
+        parse(memory_app, option)
