@@ -169,6 +169,6 @@ def call_errbacks(app: App, outcome: Outcome) -> None:
                 signature.args if signature.immutable else (request, outcome.value, outcome.traceback, *signature.args)
             )
             try:
-                app.tasks[signature.task].run(*args, **signature.kwargs)
-            except Exception:
+                app.tasks[signature.task](*args, **signature.kwargs)
+            except (Exception, SystemExit):  # it is about a task that has ended, and no reason to end the worker
                 logger.exception("Errback %s of task %s[%s] raised", signature.task, request.task, request.id)

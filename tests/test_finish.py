@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from django_tasks import App, shared_task, signals, states
+from django_tasks import App, Task, shared_task, signals, states
 from django_tasks.brokers.base import Delivery, Settlement, Verb
 from django_tasks.brokers.memory import MemoryBroker
 from django_tasks.exceptions import OperationalError, TaskRevokedError
@@ -207,6 +207,29 @@ def test_ids_of_what_follows_come_from_its_cause(app: App) -> None:
     assert len({each.id for each in first}) == 2
     outcome.message.retries += 1
     assert not {each.id for each in first} & {each.id for each in follow_ups(app, outcome)}
+
+
+def test_errbacks_of_the_old_kind_are_calls_of_their_task(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    seen = []
+
+    class Called(Task[Any, Any]):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            seen.append("called")
+            return super().__call__(*args, **kwargs)
+
+    @shared_task(bind=True, base=Called)
+    def leave(self: Any, request: Any, exc: BaseException, traceback: str) -> None:
+        seen.append(self.request.args[0].id)
+        raise SystemExit(3)
+
+    @shared_task
+    def broken() -> None:
+        raise ValueError
+
+    result = broken.apply_async(link_error=leave.s())
+    drain(app)
+    assert seen == ["called", result.id]
+    assert "raised" in caplog.text
 
 
 def test_receivers_are_told_of_what_follows(app: App) -> None:
