@@ -115,6 +115,12 @@ class Context:
         return f"<Context: {self.task}[{self.id}]>"
 
 
+def delivery_info(message: Message) -> dict[str, Any]:
+    """Return how a message came, in Celery's words."""
+    return {"exchange": "", "routing_key": message.queue, "priority": message.priority or 0,
+            "redelivered": message.redelivered}  # fmt: skip
+
+
 #: Set in ``__init__``: looking further for one of them would never end.
 _OWN = frozenset({"message", "owner", "outer", "children"})
 #: Facts that are made from others, and how.

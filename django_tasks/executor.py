@@ -126,10 +126,8 @@ class Executor:
 
     def execute(self, task: Any, message: Message) -> Outcome:
         """Call the task; its hooks and the signals after it are called by ``finish``, but here for eager calls."""
-        request = Context(task, message, hostname=self.hostname, is_eager=self.eager, delivery_info={
-            "exchange": "", "routing_key": message.queue, "priority": message.priority or 0,
-            "redelivered": message.redelivered,
-        })  # fmt: skip
+        info = context.delivery_info(message)
+        request = Context(task, message, hostname=self.hostname, is_eager=self.eager, delivery_info=info)
         token = context.push(request)
         started = time.perf_counter()
         began = self.app.broker.now() if not self.eager else time.time()

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from django_tasks import signals, states
-from django_tasks.context import Context
+from django_tasks.context import Context, delivery_info
 from django_tasks.errors import ExceptionInfo
 from django_tasks.message import Message
 from django_tasks.outcome import Outcome
@@ -31,6 +31,14 @@ class Hooks:
 
     def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         """Run after each run that ended the task: not after a retry, ``Ignore`` or ``Reject`` (as in Celery)."""
+
+
+def tell_of_receipt(app: Any, message: Message, hostname: str) -> None:
+    """Send ``task_received``, whose request has names of its own in Celery."""
+    if signals.task_received.receivers:
+        request = Context(app.tasks.get(message.task), message, name=message.task, task_id=message.id,
+                          hostname=hostname, delivery_info=delivery_info(message))  # fmt: skip
+        signals.task_received.send(sender=app, request=request)
 
 
 def wanted(task: Any, state: str) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from django.conf import settings
 from django.utils import timezone, translation
 
-from django_tasks import signals, states
+from django_tasks import hooks, states
 from django_tasks.backends.base import utc_now
 from django_tasks.backends.memory import MemoryBackend
 from django_tasks.brokers.base import Delivery, new_lease
@@ -188,8 +188,7 @@ class TaskQueue(Assertions):
     def _run(self, delivery: Delivery, propagate: bool) -> Outcome:
         message = delivery.message
         logs.task_received(message)
-        if signals.task_received.receivers:
-            signals.task_received.send(sender=self.app, request=message)
+        hooks.tell_of_receipt(self.app, message, NODE)
         # A worker begins each task with the project's language and time zone, and leaves the test's alone.
         with translation.override(settings.LANGUAGE_CODE), timezone.override(None):
             outcome = self._executor.run(delivery)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
-from django_tasks import signals, states
+from django_tasks import hooks, states
 from django_tasks.brokers.base import Delivery, drain, new_lease
 from django_tasks.exceptions import OperationalError
 from django_tasks.executor import Executor
@@ -160,8 +160,7 @@ class Slot:
     def _run(self, delivery: Delivery) -> None:
         message = delivery.message
         logs.task_received(message)
-        if signals.task_received.receivers:
-            signals.task_received.send(sender=self.app, request=message)
+        hooks.tell_of_receipt(self.app, message, self.executor.hostname)
         self.seat.begin(message.id)
         try:
             outcome = copy_context().run(self.executor.run, delivery)

@@ -154,7 +154,9 @@ def test_task_received(app: App, slot: Slot) -> None:
     received: list[Any] = []
 
     def receiver(sender: Any, request: Any, **_: Any) -> None:
-        received.append((sender, request.id))
+        assert request.id == request.task_id
+        assert request.hostname == slot.executor.hostname
+        received.append((sender, request.id, request.name, request.args, request.delivery_info["routing_key"]))
 
     result = add.delay()
     signals.task_received.connect(receiver)
@@ -162,7 +164,7 @@ def test_task_received(app: App, slot: Slot) -> None:
         poll(slot)
     finally:
         signals.task_received.disconnect(receiver)
-    assert received == [(app, result.id)]
+    assert received == [(app, result.id, add.name, [], "celery")]
 
 
 def test_what_cannot_be_logged_is_finished_all_the_same(app: App, slot: Slot, caplog: pytest.LogCaptureFixture) -> None:
