@@ -276,8 +276,16 @@ def from_db_time(instant: datetime | None) -> datetime | None:
 
 
 def keep_connections_open() -> None:
-    """Let this worker process keep its database connections, whatever ``CONN_MAX_AGE`` says for web requests."""
+    """Let this worker keep its database connections, and do without pools, whatever the settings say for web requests.
+
+    A pool is sockets and threads: a forked process would have the former in common with its parent, and none of the
+    latter. A slot needs one connection, and has it all the time.
+    """
     for connection in connections.all():
-        if not connection.settings_dict["OPTIONS"].get("pool"):  # a pool keeps them itself, and insists on that
-            connection.settings_dict["CONN_MAX_AGE"] = None
-            connection.close_at = None
+        options = connection.settings_dict["OPTIONS"]
+        if options.get("pool"):
+            connection.close()
+            connection.close_pool()
+        connection.settings_dict["OPTIONS"] = {name: value for name, value in options.items() if name != "pool"}
+        connection.settings_dict["CONN_MAX_AGE"] = None
+        connection.close_at = None

@@ -198,20 +198,13 @@ def test_the_size_of_a_statement() -> None:
 
 
 def test_a_worker_keeps_its_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", connection.settings_dict["OPTIONS"])
     monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 0)
     connection.ensure_connection()
     before = connection.connection
     keep_connections_open()
     connection.close_if_unusable_or_obsolete()
     assert connection.connection is before
-
-
-def test_a_pool_keeps_them_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Django refuses to use a pool together with persistent connections."""
-    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 0)
-    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "pool", True)
-    keep_connections_open()
-    assert connection.settings_dict["CONN_MAX_AGE"] == 0
 
 
 def test_the_migration_says_what_the_models_say() -> None:

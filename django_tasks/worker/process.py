@@ -21,7 +21,6 @@ from django.core.cache import caches
 from django.db import connections
 
 from django_tasks import signals
-from django_tasks.databases import keep_connections_open
 from django_tasks.executor import Executor
 from django_tasks.worker.limits import RateLimiter, ThreadLimits, alarm_guard
 from django_tasks.worker.minder import Minder, resident_memory
@@ -78,7 +77,6 @@ class WorkerProcess:
         """Work until told to stop, or until this process is to be replaced; return the exit code."""
         for seat in self.seats:
             seat.pid, seat.tick = os.getpid(), time.monotonic()
-        keep_connections_open()
         if signals.worker_process_init.receivers:
             signals.worker_process_init.send(sender=None)
         self.on_ready()

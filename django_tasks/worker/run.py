@@ -16,6 +16,7 @@ import django
 from django.utils.autoreload import StatReloader, get_child_arguments
 
 from django_tasks import signals
+from django_tasks.databases import keep_connections_open
 from django_tasks.decorators import annotate
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError
 from django_tasks.version import __version__
@@ -48,6 +49,7 @@ def run_worker(app: App, given: dict[str, Any]) -> int:
 
 
 def _run(app: App, given: dict[str, Any], stop: StopSignals) -> int:
+    keep_connections_open()  # before the first is made, and before the fork
     if signals.celeryd_init.receivers:
         _let_configure(app, given)
     options = worker_options(app, given)

@@ -10,7 +10,6 @@ from typing import Any
 
 import psutil
 import pytest
-from django.db import connection
 
 from django_tasks import states
 from django_tasks.brokers.base import Size
@@ -120,19 +119,12 @@ def test_a_burst_outlives_the_death_of_its_process(spawn: Spawn, path: Path) -> 
     assert len(begun(path)) == 2
 
 
-def test_nothing_of_one_task_is_left_to_the_next(spawn: Spawn) -> None:
-    spawn("-c", "1")
+@pytest.mark.parametrize("pool", POOLS)
+def test_nothing_of_one_task_is_left_to_the_next(spawn: Spawn, pool: str) -> None:
+    spawn("-c", "1", "-P", pool)
     for _ in range(2):
         mess, look = jobs.leave_a_mess.delay(), jobs.look_around.delay()
         assert look.get(timeout=20) == [mess.get(timeout=20), "en-us", "UTC", False, 0]
-
-
-def test_processes_share_no_connection_with_their_parent(spawn: Spawn) -> None:
-    worker = spawn("-c", "2", CARELESS_PROJECT=True)
-    results = [jobs.own_connection.delay() for _ in range(12)]
-    found = {tuple(result.get(timeout=20)) for result in results}
-    assert len(found) == len({pid for pid, _ in found}) == len({backend for _, backend in found})
-    assert "Threads run before the fork (careless)" in worker.log
 
 
 def test_resize(spawn: Spawn) -> None:
@@ -462,22 +454,3 @@ def test_a_process_that_is_stopped_for_longer_than_the_lease(spawn: Spawn, path:
     go(path)
     assert result.get(timeout=20) is True
     assert f"Process {first} is killed: it has been stopped for {LEASE:g} s" in worker.log
-
-
-@pytest.mark.skipif(connection.vendor == "sqlite", reason="there is no server to restart")
-def test_the_database_is_restarted(private_database: Any, spawn: Spawn, path: Path) -> None:
-    """The worker goes on by itself, and what ran in the meantime is stored when the server is back."""
-    worker = spawn("-c", "2")
-    running, before = jobs.hold.delay(str(path)), [slow.delay(0.01) for _ in range(30)]
-    wait_for_run(path)
-    private_database.stop()
-    go(path)
-    wait_for(lambda: ("end", begun(path)[0]) in jobs.read(path), message="the task to end without a database")
-    worker.wait_for_log("is away")
-    private_database.start()
-    connection.close()
-    assert running.get(timeout=30) is False
-    assert [result.get(timeout=30) for result in before] == [0.01] * 30
-    assert add.delay(1, 1).get(timeout=30) == 2
-    assert len(begun(path)) == 1
-    wait_for(lambda: not get_current_app().broker.sizes(), 20, lambda: f"{get_current_app().broker.sizes()}")
