@@ -185,7 +185,9 @@ COUNT_OR_NONE = Kind("a whole number, or None (0 means the same)", "4", _or_no_l
 PRIORITY = Kind("a whole number, or None", "5", _or_none(_integer))
 DURATION = Kind("a number of seconds or a timedelta, not below 0", "25", _duration)
 PERIOD = Kind("a number of seconds or a timedelta, above 0", "30", _period)
-LIMIT = Kind("a number of seconds or a timedelta, or None (0 means the same)", "3600", _or_no_limit(_duration))
+LIMIT = Kind(
+    "a number of seconds from 0 on or a timedelta, or None (0 means the same)", "3600", _or_no_limit(_duration)
+)
 RATE = Kind("a number per second, a text such as '100/m' (s, m or h), or None", '"100/m"', _or_none(_rate))
 OPTIONS = Kind("a dict", '{"name": "value"}', _options)
 POLICY = Kind(f"a dict with numbers for some of {', '.join(RETRY_POLICY)}", '{"max_retries": 5}', _retry_policy)

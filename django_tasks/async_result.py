@@ -216,7 +216,8 @@ class AsyncResult(Generic[R_co]):
     def _late(self, timeout: float | None) -> str:
         return (
             f"Task {self.id} had not ended after {timeout:g} s (state {self.state}). "
-            "Is a worker running for its queue (`manage.py runworker`)?"
+            "Is a worker running for its queue (`manage.py runworker`)? "
+            f"`manage.py tasks queues` shows who takes from which, `manage.py tasks show {self.id}` what became of it."
         )
 
     def _check_wait(self, disable_sync_subtasks: bool) -> None:

@@ -104,7 +104,7 @@ class Retry(TaskPredicate):
     def humanize(self) -> str:
         """Return when the next run is, in words."""
         if isinstance(self.when, numbers.Number):
-            return f"in {self.when}s"
+            return f"in {round(self.when, 2) if isinstance(self.when, float) else self.when}s"
         return f"at {self.when.isoformat() if isinstance(self.when, datetime) else self.when}"
 
     def __str__(self) -> str:
@@ -168,6 +168,8 @@ class TimeLimitExceeded(Exception):
     """A task ran past its hard time limit and was stopped."""
 
     def __str__(self) -> str:
+        if len(self.args) == 1 and isinstance(self.args[0], (int, float)):
+            return f"time limit of {self.args[0]:g} s"
         return f"TimeLimitExceeded{self.args}"
 
 

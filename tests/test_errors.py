@@ -240,11 +240,12 @@ def test_the_names_are_celerys() -> None:
     ("exc", "text"),
     [
         (Retry(when=5), "Retry in 5s"),
+        (Retry(when=0.8597178032106955), "Retry in 0.86s"),
         (Retry(exc=OSError("away"), when=5), "Retry in 5s: OSError('away')"),
         (Retry("message"), "message"),
         (Reject("no", requeue=True), "reject requeue=True: no"),
         (exceptions.SoftTimeLimitExceeded(), "SoftTimeLimitExceeded()"),
-        (exceptions.TimeLimitExceeded(5), "TimeLimitExceeded(5,)"),
+        (exceptions.TimeLimitExceeded(5), "time limit of 5 s"),
     ],
 )
 def test_texts(exc: Exception, text: str) -> None:

@@ -37,6 +37,8 @@ logger = logging.getLogger("django_tasks.worker")
 ROUND, ORDERS, LOAD, RELAY, PRUNE = 0.5, 1.0, 1.0, 1.0, 30.0
 #: Results removed at a time, and for how long (seconds) in one round: several times as many as workers can produce.
 PRUNE_BATCH, PRUNE_FOR = 500, 0.2
+#: Seconds between two reports of the same trouble.
+REPORT = 60.0
 #: Heartbeats in the time of one lease.
 BEATS_PER_LEASE = 6
 
@@ -45,7 +47,8 @@ def kill_late(page: Page, now: float) -> None:
     """Kill the processes whose task is past its hard time limit."""
     for seat in page.taken():
         if shared.condition(seat.pid) is not shared.Condition.GONE and seat.convict_if_late(now):
-            logger.error("Process %d is killed: task %s passed its hard time limit", seat.pid, seat.running)
+            logger.error("Process %d is killed: task %s passed its hard time limit of %g s", seat.pid, seat.running,
+                         seat.limit)  # fmt: skip
             with contextlib.suppress(ProcessLookupError):
                 os.kill(seat.pid, signal.SIGKILL)
 
@@ -95,7 +98,7 @@ class Janitor:
                           "prune": PRUNE}  # fmt: skip
         self._told: object = None
         self._trouble = ""
-        self._trouble_since = 0.0
+        self._trouble_since = self._report_after = 0.0
         #: Messages of dead workers that it has in its own hands, and the lease it holds them under.
         self._orphans: list[Delivery] = []
         self._lease = 0
@@ -113,24 +116,25 @@ class Janitor:
                 drain(wakeup)
 
     def safe_poll(self, now: float) -> float:
-        """Poll; whatever fails is reported once, and tried again."""
+        """Poll; whatever fails is reported now and then, and tried again."""
         try:
             wait = self.poll(now)
         except Exception as exc:
             # Nobody else renews the leases, so no failure may end this.
-            if self._trouble != repr(exc):
+            if self._trouble != repr(exc) or now >= self._report_after:
                 self._report(exc)
+                self._report_after = now + REPORT
             self._trouble = repr(exc)
             self._trouble_since = self._trouble_since or now
             return ROUND
         if self._trouble:
-            logger.warning("The broker is back after %.1f s", now - self._trouble_since)
+            logger.warning("Messages can be reached again, after %.1f s", now - self._trouble_since)
             self._trouble, self._trouble_since = "", 0.0
         return wait
 
     def _report(self, exc: Exception) -> None:
         if isinstance(exc, OperationalError):
-            logger.error("The broker is away: %s", exc)
+            logger.error("Messages cannot be reached; this goes on trying: %s", exc)
         else:
             logger.critical("The janitor failed: %r", exc, exc_info=exc)
 
@@ -260,7 +264,7 @@ class Janitor:
     def _bury(self, delivery: Delivery) -> None:
         exc = WorkerLostError(
             f"{delivery.deaths + 1} workers died while they ran this task and no other. Its message is among the dead "
-            "letters (TASK_MAX_DELIVERIES)."
+            f"letters (TASK_MAX_DELIVERIES); `tasks dead resend {delivery.message.id}` lets it run after all."
         )
         self._fail(delivery, exc, Verb.DEAD)
 

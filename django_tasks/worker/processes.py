@@ -184,10 +184,10 @@ class Processes:
             logger.error("Process %d is killed: %s", pid, reason)
         os.kill(pid, signal.SIGKILL)
 
-    def kill_all(self) -> None:
+    def kill_all(self, why: str = "the time to end is up") -> None:
         """Kill the workers that are left when their time is up."""
         for pid in self.workers:
-            self.kill(pid, shared.SHUTDOWN, "the time to end is up, and what it runs goes back to its queue")
+            self.kill(pid, shared.SHUTDOWN, f"{why}, and what it runs goes back to its queue")
 
     def stop_janitor(self) -> None:
         """Let the janitor do a last round, and stop it."""
@@ -238,7 +238,11 @@ def _how(status: int) -> str:
 
 def say_stopping(options: WorkerOptions, signal_name: str, running: int) -> None:
     """Log that the worker begins to stop, and tell receivers."""
-    logger.warning("Stopping (%s): %d tasks run and have %g s to end; a second signal ends them now",
-                   signal_name, running, options.shutdown_timeout)  # fmt: skip
+    if running:
+        tasks = "1 task runs and has" if running == 1 else f"{running} tasks run and have"
+        logger.warning("Stopping (%s): %s %g s to end; a second signal does not wait", signal_name, tasks,
+                       options.shutdown_timeout)  # fmt: skip
+    else:
+        logger.warning("Stopping (%s): no task runs", signal_name)
     if signals.worker_shutting_down.receivers:
         signals.worker_shutting_down.send(sender=options.hostname, sig=signal_name, how="Warm", exitcode=0)

@@ -60,7 +60,7 @@ def _run(app: App, given: dict[str, Any], stop: StopSignals) -> int:
     check_broker(app)
     with _pidfile(options.pidfile):
         _introduce(_facts(app, options), bool(given.get("json")))
-        warn_of_limits(app, options)
+        warn_of_limits(app, options, given.get("concurrency"))
         if signals.worker_init.receivers:
             signals.worker_init.send(sender=options)
         stop.hold()
@@ -94,13 +94,15 @@ def check_broker(app: App) -> None:
     try:
         app.broker.check()
     except OperationalError as exc:
-        logger.error("The broker is away, waiting for it: %s", exc)
+        logger.error("Messages cannot be reached, waiting for them: %s", exc)
 
 
-def warn_of_limits(app: App, options: WorkerOptions) -> None:
-    """Say which hard time limits the solo pool would have to keep, and cannot."""
+def warn_of_limits(app: App, options: WorkerOptions, concurrency: int | None) -> None:
+    """Say which hard time limits the solo pool would have to keep, and cannot; and that it runs one task at a time."""
     if options.pool != SOLO:
         return
+    if concurrency and concurrency > 1:
+        logger.warning("The solo pool runs one task at a time: -c %d has no effect.", concurrency)
     of_tasks = [f"{name} ({task.time_limit:g} s)" for name, task in sorted(app.tasks.items()) if task.time_limit]
     shown = ", ".join(of_tasks[:5]) + (f" and {len(of_tasks) - 5} more" if len(of_tasks) > 5 else "")
     limits = [f"--time-limit or TASK_TIME_LIMIT ({options.limits[0]:g} s)"] if options.limits[0] else []

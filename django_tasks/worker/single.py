@@ -50,6 +50,8 @@ class SingleWorker:
         self.janitor = Janitor(app, options, page, identity)
         #: When tasks have to have ended, once the worker was told to stop.
         self.deadline = 0.0
+        #: Whether a second signal has come.
+        self.hurried = False
         self._stopped_by = ""
         self._saying = threading.Lock()
         self._ended = False
@@ -82,6 +84,7 @@ class SingleWorker:
         """Stop in good order; when called again, at once (a signal handler)."""
         again = self.process.stop_asked
         self._stopped_by = self._stopped_by or signal.Signals(signum).name
+        self.hurried = again
         self.deadline = time.monotonic() + (0.0 if again else self.options.shutdown_timeout)
         self.process.ask_to_stop()
         self._wake_janitor()
@@ -102,13 +105,14 @@ class SingleWorker:
     def _end_now(self) -> None:
         """Give everything back and end the process: the thread that runs a task cannot be stopped otherwise."""
         try:
-            logger.error("The time to end is up, and what runs goes back to its queue")
+            why = "A second signal has come" if self.hurried else "The time to end is up"
+            logger.error("%s, and what runs goes back to its queue", why)
             for slot in self.process.minder.slots:
                 slot.batch.abandon()
             self.app.broker.goodbye([self.janitor.identity, *(seat.identity for seat in self.page.seats)])
             self._say_stopped()
         except OperationalError as exc:
-            logger.error("The broker is away, so that it goes back when its lease has run out: %s", exc)
+            logger.error("It cannot be reached, so that it goes back when its lease has run out: %s", exc)
         finally:
             if self.options.pidfile is not None:
                 Path(self.options.pidfile).unlink(missing_ok=True)

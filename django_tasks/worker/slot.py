@@ -86,7 +86,8 @@ class Slot:
                     self.app.broker.wait(self.queues, wait, wakeup)
                 self._pause = FIRST_PAUSE
             except OperationalError as exc:
-                logger.warning("The broker is away, trying again in %.1f s: %s", self._pause, exc)
+                # The janitor says so once for all processes, and again as long as it lasts.
+                logger.debug("Messages cannot be reached, trying again in %.1f s: %s", self._pause, exc)
                 if select.select([wakeup], [], [], self._pause)[0]:
                     drain(wakeup)
                 self._pause = min(self._pause * 2, LONGEST_PAUSE)
@@ -196,6 +197,8 @@ class Slot:
 def report(app: App, outcome: Outcome) -> None:
     """Log what a run came to."""
     message, task = outcome.message, app.tasks.get(outcome.message.task)
+    if outcome.settlement is not None and outcome.settlement.delivery.error is not None:
+        return  # an unreadable message, of which all has been said
     if outcome.state == states.SUCCESS:
         logs.task_succeeded(message, outcome.runtime, outcome.value, getattr(task, "resultrepr_maxsize", 1024))
     elif outcome.state == states.FAILURE:

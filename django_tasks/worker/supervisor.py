@@ -48,6 +48,8 @@ class Supervisor:
         self.autoscaler = Autoscaler(options, self.page) if options.least else None
         self.signals_received = signals_received
         self.deadline = 0.0
+        #: Whether a second signal has come.
+        self.hurried = False
         self.ready = False
 
     def run(self) -> int:
@@ -71,7 +73,7 @@ class Supervisor:
         self._enforce_limits(now)
         if self.page.stopping:
             if now >= self.deadline:
-                self.processes.kill_all()
+                self.processes.kill_all("a second signal has come" if self.hurried else "the time to end is up")
             return bool(self.processes.workers)
         if self.autoscaler is not None:
             self.autoscaler.scale(now)
@@ -96,7 +98,9 @@ class Supervisor:
             for seat in seats:
                 seat.frozen_since = (seat.frozen_since or now) if stopped else 0.0
                 if seat.convict_if_late(now):
-                    self.processes.kill(pid, shared.TIME_LIMIT, f"task {seat.running} passed its hard time limit")
+                    self.processes.kill(
+                        pid, shared.TIME_LIMIT, f"task {seat.running} passed its hard time limit of {seat.limit:g} s"
+                    )
             if stopped and now - seats[0].frozen_since > self.app.broker.lease:
                 self.processes.kill(pid, shared.STUCK, f"it has been stopped for {self.app.broker.lease:g} s")
 
@@ -114,7 +118,7 @@ class Supervisor:
         while self.signals_received:
             name = signal.Signals(self.signals_received.pop(0)).name
             if self.page.stopping:
-                self.deadline = now
+                self.deadline, self.hurried = now, True
                 continue
             self.page.stopping = 1
             self.deadline = now + self.options.shutdown_timeout

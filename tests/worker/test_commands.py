@@ -64,6 +64,10 @@ def test_the_solo_pool_says_which_limits_it_does_not_keep(
     assert re.search(words or "", done.stderr)
 
 
+def test_the_solo_pool_says_that_it_runs_one_task_at_a_time(transactional_db: None) -> None:
+    assert "The solo pool runs one task at a time: -c 5" in run("-P", "solo", "-c", "5", "--burst").stderr
+
+
 def test_without_a_level_only_warnings_are_logged(spawn_worker: Spawn, tmp_path: Path) -> None:
     done = run("--burst", "-c", "1")
     assert done.returncode == 0

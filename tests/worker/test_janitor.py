@@ -442,9 +442,18 @@ def test_a_broker_that_is_away_is_reported_once_and_when_it_is_back(
     janitor.safe_poll(clock.advance(ROUND))
     janitor.safe_poll(clock.advance(ROUND))
     assert [record.getMessage() for record in caplog.records] == [
-        "The broker is away: the server is away",
-        "The broker is back after 2.5 s",
+        "Messages cannot be reached; this goes on trying: the server is away",
+        "Messages can be reached again, after 2.5 s",
     ]
+
+
+def test_a_long_outage_is_reported_once_a_minute(
+    app: App, janitor: Janitor, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    Away(app.broker, "rescue")
+    for _ in range(5 * 60):
+        janitor.safe_poll(clock.advance(1.0))
+    assert len(caplog.records) == 5
 
 
 def test_no_failure_ends_the_heartbeat(

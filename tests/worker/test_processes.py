@@ -293,7 +293,7 @@ def test_a_second_signal_gives_back_what_runs(spawn: Spawn, path: Path, pool: st
     result = jobs.hold.delay(str(path))
     wait_for_run(path)
     worker.send_signal(signal.SIGTERM)
-    worker.wait_for_log("Stopping")
+    worker.wait_for_log("Stopping (SIGTERM): 1 task runs and has 25 s to end; a second signal does not wait")
 
     def signalled() -> bool:
         worker.send_signal(signal.SIGTERM)  # within a second of the first it is taken for the same
@@ -301,6 +301,7 @@ def test_a_second_signal_gives_back_what_runs(spawn: Spawn, path: Path, pool: st
 
     wait_for(signalled, message="the end of the worker")
     assert worker.wait(10) == 0
+    assert "second signal has come, and what" in worker.log
     assert size().waiting == 1  # at once, not when the lease has run out
     go(path)
     spawn("-c", "1")
@@ -454,9 +455,3 @@ def test_a_process_that_is_stopped_for_longer_than_the_lease(spawn: Spawn, path:
     go(path)
     assert result.get(timeout=20) is True
     assert f"Process {first} is killed: it has been stopped for {LEASE:g} s" in worker.log
-
-
-def test_a_worker_without_rate_limits(spawn: Spawn) -> None:
-    spawn("-c", "1", WORKER_DISABLE_RATE_LIMITS=True, TASK_DEFAULT_RATE_LIMIT="1/h")
-    results = [jobs.process_id.delay() for _ in range(3)]
-    assert len({result.get(timeout=20) for result in results}) == 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -15,6 +17,7 @@ from django.utils import timezone, translation
 from django_tasks import App, shared_task, signals, states
 from django_tasks.brokers.memory import MemoryBroker
 from django_tasks.exceptions import OperationalError
+from django_tasks.message import Message
 from django_tasks.worker.batch import FLUSH_AFTER, GIVE_BACK_AFTER, LARGEST, LONG
 from django_tasks.worker.minder import Minder
 from django_tasks.worker.shared import BUSY, IDLE
@@ -529,25 +532,6 @@ def test_stopping_does_not_wait_for_a_server_that_is_away(app: App, slot: Slot, 
     assert slot.seat.leases == frozenset()
 
 
-def test_a_stop_is_heard_while_a_server_is_away(app: App, slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
-    @shared_task
-    def add() -> None: ...
-
-    asked = []
-
-    def giving_up() -> bool:
-        asked.append(1)
-        return len(asked) > 3
-
-    monkeypatch.setattr("django_tasks.worker.batch.FIRST_PAUSE", 3600.0)
-    slot.giving_up = giving_up
-    add.delay()
-    away = Away(app.backend, "store")
-    poll(slot)
-    assert away.failures == 2
-    assert sizes(app) == (0, 1)
-
-
 def test_a_server_that_goes_away_in_the_middle_of_a_batch(app: App, slot: Slot) -> None:
     """What has ended is finished, what has not begun goes back: also when the executor could not even begin."""
     runs = []
@@ -663,9 +647,21 @@ def test_the_loop_ends_from_a_wait(app: App, wakeup: tuple[int, int]) -> None:
     assert not thread.is_alive()
 
 
+def test_one_line_says_all_of_a_message_that_cannot_be_read(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    assert isinstance(app.broker, MemoryBroker)
+    slot = make_slot(app)
+    app.broker.send([Message("x", "1")])
+    next(iter(app.broker.entries.values())).payload = "no JSON"
+    slot.poll(time.monotonic())
+    assert app.broker.sizes()["celery"].dead == 1
+    (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert "cannot be read and goes to the dead letters" in record.getMessage()
+
+
 def test_the_loop_waits_with_growing_pauses_for_a_broker_that_is_away(
     app: App, wakeup: tuple[int, int], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.DEBUG)
     slot = make_slot(app)
 
     @shared_task
@@ -683,7 +679,9 @@ def test_the_loop_waits_with_growing_pauses_for_a_broker_that_is_away(
         os.write(wakeup[1], b"!")  # ends the pause
     thread.join(10)
     assert result.state == states.SUCCESS
-    assert [record.args[0] for record in caplog.records if "The broker is away" in record.msg][:3] == [0.1, 0.2, 0.4]  # type: ignore[index]
+    said = [record for record in caplog.records if "Messages cannot be reached" in record.msg]
+    assert [record.args[0] for record in said][:3] == [0.1, 0.2, 0.4]  # type: ignore[index]
+    assert all(record.levelno == logging.DEBUG for record in said)  # the janitor tells people
 
 
 def test_a_question_about_stopping_that_fails_is_no_end(app: App, wakeup: tuple[int, int]) -> None:

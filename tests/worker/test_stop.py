@@ -185,7 +185,7 @@ def test_a_terminal_that_closes_stops_the_worker_in_good_order(spawn_worker: Any
     worker: WorkerProcess = spawn_worker("-c", "2", "-l", "INFO")
     os.killpg(worker.pid, HUP)
     assert worker.wait(20) == 0
-    assert "Stopping (SIGHUP)" in worker.log
+    assert "Stopping (SIGHUP): no task runs" in worker.log
     assert "was killed" not in worker.log
 
 

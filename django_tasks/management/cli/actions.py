@@ -164,4 +164,6 @@ def tell(app: App, options: dict[str, Any]) -> Answer:
     text = f"Told to {order}: {', '.join(nodes) or 'all workers'}. It takes up to 2 s."
     if order == act.PAUSE:
         text += " They stay paused until `tasks resume`."
+    if order == act.SHRINK:
+        text += " One process always stays."
     return Answer({"order": order, "workers": nodes}, text)
