@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -142,7 +142,8 @@ class Database:
         if code in _LOST_RACE or any(words in text for words in _LOCKED):
             return LostRace(f"Database {self.alias!r}: {text}")
         if not self.connection.in_atomic_block:
-            self.connection.close()  # the next statement makes a new one
+            with suppress(django.db.Error):  # as MariaDB's driver raises when it was closed before
+                self.connection.close()  # the next statement makes a new one
         return OperationalError(f"Database {self.alias!r}: {text}")
 
     def atomic(self) -> AbstractContextManager[Any]:

@@ -32,6 +32,8 @@ LONG = 0.002
 WORTH, LARGEST = 0.020, 100
 #: Seconds between two tries to reach a server that is away: the first, and the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+#: Seconds between two looks in such a pause whether to stop.
+LOOK = 0.05
 
 
 class Batch:
@@ -106,7 +108,7 @@ class Batch:
                     logger.error("%d finished tasks could not be stored and will run again: %s", len(ended), exc)
                     return
                 logger.warning("Cannot store %d finished tasks, trying again in %.1f s: %s", len(ended), pause, exc)
-            time.sleep(pause)
+            _wait(pause, give_up)
             pause = min(pause * 2, LONGEST_PAUSE)
 
     def close(self, give_up: Callable[[], bool]) -> None:
@@ -173,6 +175,13 @@ class Batch:
         self.size = max(self.size, 1)
 
 
+def _wait(seconds: float, give_up: Callable[[], bool]) -> None:
+    """Wait, but not for a stop that has come in the meantime."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0 and not give_up():
+        time.sleep(min(left, LOOK))
+
+
 def finish_all(app: App, outcomes: list[Outcome]) -> None:
     """Finish a batch; where one outcome cannot be finished, finish the others without it, and make it a failure.
 
@@ -183,7 +192,7 @@ def finish_all(app: App, outcomes: list[Outcome]) -> None:
         finish(app, outcomes)
     except OperationalError:
         raise
-    except Exception as exc:
+    except Exception as exc:  # what a server, or the value of a task, makes impossible is the trouble of one task only
         if len(outcomes) > 1:
             for outcome in outcomes:
                 finish_all(app, [outcome])
@@ -203,5 +212,5 @@ def _fail(app: App, outcome: Outcome, exc: Exception) -> None:
         finish(app, [replacement])
     except OperationalError:
         raise
-    except Exception:
+    except Exception:  # nothing is left to try, and the worker goes on
         logger.exception("Task %s[%s] stays reserved until this worker stops", message.task, message.id)

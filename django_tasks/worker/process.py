@@ -210,7 +210,7 @@ class WorkerProcess:
                 self.app.broker.goodbye([seat.identity for seat in self.seats])
                 for seat in self.seats:
                     seat.state = FREE
-        except Exception as exc:
+        except Exception as exc:  # whatever it is, the end of this process is near, and the lease ends without it
             logger.warning("Could not say good-bye to the broker: %s", exc)
         if signals.worker_process_shutdown.receivers:
             signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=0)

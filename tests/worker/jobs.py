@@ -6,6 +6,7 @@ They write what they do into a file, so that the tests know of runs that have no
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import signal
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.utils import timezone, translation
 
 from django_tasks import shared_task, signals
@@ -138,6 +139,23 @@ def leave_a_mess() -> int:
 def look_around() -> list[Any]:
     return [os.getpid(), translation.get_language(), timezone.get_current_timezone_name(), connection.in_atomic_block,
             Note.objects.filter(title="never committed").count()]  # fmt: skip
+
+
+@shared_task
+def break_connection(path: str, how: str) -> str:
+    """Leave a connection that cannot be used, or not as it was."""
+    write(path, "ran")
+    connection.ensure_connection()
+    if how == "autocommit":
+        connection.set_autocommit(False)
+        Note.objects.create(title="never committed")
+    elif how == "failed transaction":
+        connection.set_autocommit(False)
+        with contextlib.suppress(DatabaseError), connection.cursor() as cursor:
+            cursor.execute("SELECT no_such_column")
+    else:
+        connection.connection.close()
+    return how
 
 
 @shared_task

@@ -82,6 +82,16 @@ def test_processes_share_no_connection_with_their_parent(spawn: Spawn, way: dict
     assert "Threads run before the fork (careless)" in worker.log
 
 
+@pytest.mark.parametrize("how", ["autocommit", "failed transaction", "closed"])
+def test_a_task_that_spoils_its_connection_harms_nobody(spawn: Spawn, tmp_path: Path, how: str) -> None:
+    spawn(PLAIN, "-c", "1")
+    path = tmp_path / "runs"
+    for number in (1, 2):
+        assert jobs.break_connection.delay(str(path), how).get(timeout=20) == how
+        assert len(jobs.read(path)) == number
+        assert jobs.look_around.delay().get(timeout=20)[1:] == ["en-us", "UTC", False, 0]
+
+
 @pytest.mark.parametrize(("pool", "way"), cases("prefork threads solo", "plain", "pool"))
 def test_a_worker_takes_as_many_connections_as_the_docs_say(spawn: Spawn, way: dict[str, Any], pool: str) -> None:
     before = backends()

@@ -455,3 +455,9 @@ def test_a_process_that_is_stopped_for_longer_than_the_lease(spawn: Spawn, path:
     go(path)
     assert result.get(timeout=20) is True
     assert f"Process {first} is killed: it has been stopped for {LEASE:g} s" in worker.log
+
+
+def test_a_worker_without_rate_limits(spawn: Spawn) -> None:
+    spawn("-c", "1", WORKER_DISABLE_RATE_LIMITS=True, TASK_DEFAULT_RATE_LIMIT="1/h")
+    results = [jobs.process_id.delay() for _ in range(3)]
+    assert len({result.get(timeout=20) for result in results}) == 1

@@ -532,6 +532,25 @@ def test_stopping_does_not_wait_for_a_server_that_is_away(app: App, slot: Slot, 
     assert slot.seat.leases == frozenset()
 
 
+def test_a_stop_is_heard_while_a_server_is_away(app: App, slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
+    @shared_task
+    def add() -> None: ...
+
+    asked = []
+
+    def giving_up() -> bool:
+        asked.append(1)
+        return len(asked) > 3
+
+    monkeypatch.setattr("django_tasks.worker.batch.FIRST_PAUSE", 3600.0)
+    slot.giving_up = giving_up
+    add.delay()
+    away = Away(app.backend, "store")
+    poll(slot)
+    assert away.failures == 2
+    assert sizes(app) == (0, 1)
+
+
 def test_a_server_that_goes_away_in_the_middle_of_a_batch(app: App, slot: Slot) -> None:
     """What has ended is finished, what has not begun goes back: also when the executor could not even begin."""
     runs = []
