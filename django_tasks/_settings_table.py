@@ -208,8 +208,11 @@ ANNOTATIONS = Kind(
 
 SETTINGS: tuple[Setting, ...] = (
     # --- Messages on their way ---
-    Setting("BROKER_URL", "django-db://", BROKER, "Where messages wait; `django-db://alias` is another database."),
-    Setting("BROKER_TRANSPORT_OPTIONS", {}, OPTIONS, "Further options for the broker's connection."),
+    Setting(
+        "BROKER_URL", "django-db://", BROKER,
+        "Where messages wait; `django-db://alias` is another database, `redis://host:port/number` a Redis.",
+    ),
+    Setting("BROKER_TRANSPORT_OPTIONS", {}, OPTIONS, "Further options for a broker on Redis (see Operations)."),
     Setting("BROKER_CONNECTION_TIMEOUT", 2.0, PERIOD, "Seconds until a broker that is away is an error (Celery: 4)."),
     # --- Results ---
     Setting("RESULT_BACKEND", "django-db://", BACKEND, "Where states and results are kept; None: nowhere."),

@@ -172,6 +172,7 @@ class App(CeleryAPI):
             max_size=conf.task_max_message_size,
             lease=conf.worker_lease,
             options=conf.broker_transport_options,
+            timeout=conf.broker_connection_timeout,
         )
         return broker
 

@@ -58,6 +58,10 @@ class Scheme(NamedTuple):
 BROKER_SCHEMES: dict[str, Scheme] = {
     "django-db": Scheme("django_tasks.brokers.orm.ORMBroker"),
     "memory": Scheme("django_tasks.brokers.memory.MemoryBroker"),
+    **dict.fromkeys(
+        ("redis", "rediss", "unix", "redis+socket", "sentinel"),
+        Scheme("django_tasks.brokers.redis.RedisBroker", "redis", "redis"),
+    ),
 }
 BACKEND_SCHEMES: dict[str, Scheme] = {
     "django-db": Scheme("django_tasks.backends.orm.ORMBackend"),

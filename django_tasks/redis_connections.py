@@ -163,6 +163,10 @@ class RedisConnections:
                 f"{'.'.join(map(str, OLDEST_SERVER))} or newer, or Valkey."
             )
 
+    def eviction_policy(self) -> str:
+        """Return what the server does when its memory is full: ``noeviction``, or what it deletes."""
+        return str(self.run(lambda client: client.info("memory")).get("maxmemory_policy", "noeviction"))
+
     # -- finding a server
 
     def _drop(self, client: Client) -> None:

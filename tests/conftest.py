@@ -17,7 +17,7 @@ from django_tasks import App
 from tests import databases
 from tests.processes import WorkerProcess
 from tests.running import app_of_test
-from tests.servers import SERVERS, Memcached, require
+from tests.servers import SERVERS, Memcached, Redis, require
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -87,3 +87,18 @@ def memcached() -> Iterator[Memcached]:
     require("memcached")
     with Memcached() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis]:
+    """A Redis of our own, shared by the tests that leave it as it is but for its data."""
+    require("redis")
+    with Redis() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: Redis) -> str:
+    """An empty database of it."""
+    redis_server.connect().flushall()
+    return redis_server.url()

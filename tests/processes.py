@@ -37,7 +37,7 @@ def environment(settings: Mapping[str, Any]) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         "PYTHONUNBUFFERED": "1",
         "TEST_DATABASE_URL": url_of(connection.settings_dict),
-        "TEST_SETTINGS": json.dumps(dict(settings)),
+        "TEST_SETTINGS": json.dumps({**json.loads(os.environ.get("TEST_SETTINGS", "{}")), **settings}),
     }
 
 

@@ -63,7 +63,7 @@ def add_database() -> Iterator[AddDatabase]:
 
 class TestRegistration:
     def test_django_runs_them(self, settings: Any) -> None:
-        settings.CELERY_BROKER_URL = "redis://localhost"
+        settings.CELERY_BROKER_URL = "amqp://localhost"
         found = [message.id for message in django_checks.run_checks()]
         assert found.count("django_tasks.E003") == 1
 
@@ -183,9 +183,9 @@ class TestRoutes:
 class TestURLs:
     @pytest.mark.parametrize("name", ["BROKER_URL", "RESULT_BACKEND"])
     def test_a_server_of_a_later_release(self, name: str, settings: Any) -> None:
-        setattr(settings, name, "redis://:hunter2@host")
+        setattr(settings, name, "amqp://:hunter2@host")
         found = find()["E003"]
-        assert found.msg.startswith(f"{name} = 'redis://:**@host': this release does not speak 'redis' yet.")
+        assert found.msg.startswith(f"{name} = 'amqp://:**@host': this release does not speak 'amqp' yet.")
         assert "django-db://" in found.msg
         assert found.hint == "Remove it, or set it to 'django-db://', which is the project's own database."
 

@@ -369,9 +369,10 @@ class TestURLs:
 
     def test_a_scheme_that_is_not_spoken(self) -> None:
         with pytest.raises(ImproperlyConfigured) as caught:
-            find_scheme("BROKER_URL", "redis://:hunter2@host", module.BROKER_SCHEMES)
+            find_scheme("BROKER_URL", "amqp://:hunter2@host", module.BROKER_SCHEMES)
         assert str(caught.value) == (
-            "BROKER_URL = 'redis://:**@host': this release does not speak 'redis' yet. It speaks django-db://, memory://."
+            "BROKER_URL = 'amqp://:**@host': this release does not speak 'amqp' yet. It speaks django-db://, "
+            "memory://, redis://, rediss://, unix://, redis+socket://, sentinel://."
         )
 
     def test_a_misspelt_scheme(self) -> None:

@@ -117,6 +117,7 @@ class Broker:
         max_size: bytes that a message may have; None for no limit.
         lease: seconds after its last heartbeat at which a worker is taken for dead.
         options: ``BROKER_TRANSPORT_OPTIONS``.
+        timeout: seconds that the server has to take a connection, and to answer.
     """
 
     #: Other processes see the messages.
@@ -136,12 +137,14 @@ class Broker:
         max_size: int | None = None,
         lease: float = 30.0,
         options: dict[str, Any] | None = None,
+        timeout: float = 2.0,
     ) -> None:
         self.url = url
         self.accept = accept
         self.max_size = max_size
         self.lease = lease
         self.options = options or {}
+        self.timeout = timeout
         self.clock: Callable[[], float] = time.time
 
     # -- required
@@ -204,7 +207,11 @@ class Broker:
         """Forget workers that stopped in good order."""
 
     def wait(self, queues: Sequence[str], timeout: float, wakeup: int) -> None:
-        """Wait until there may be something to reserve or ``wakeup``, a file descriptor, is readable."""
+        """Wait until there may be something to reserve or ``wakeup``, a file descriptor, is readable.
+
+        Args:
+            queues: those that this thread reserves from; none where it is not going to reserve for now.
+        """
         if readable([wakeup], timeout):
             drain(wakeup)
 

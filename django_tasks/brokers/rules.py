@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from django_tasks.exceptions import EncodeError
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 NAME_LENGTH = 255
 
 
-def stored_envelope(message: Message, max_size: int | None) -> str:
+def stored_envelope(message: Message, max_size: int | None, encode: Callable[..., str] = encode_compact) -> str:
     """Return the envelope that a broker of ours stores.
+
+    Args:
+        encode: how it is written.
 
     Raises:
         EncodeError: the message cannot be written, or its name, id or queue cannot be stored in a column.
@@ -25,7 +28,7 @@ def stored_envelope(message: Message, max_size: int | None) -> str:
     """
     for what, name in (("name", message.task), ("id", message.id), ("queue", message.queue)):
         _check_name(message, what, name)
-    return encode_compact(message, max_size=max_size)
+    return encode(message, max_size=max_size)
 
 
 def _check_name(message: Message, what: str, name: str) -> None:

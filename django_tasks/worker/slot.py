@@ -72,6 +72,8 @@ class Slot:
         self.room = room or Room()
         self.clock = clock
         self.batch = Batch(app, clock)
+        #: It is not to reserve for now.
+        self.resting = False
         self.idle_polls = 0
         self.idle_wait = IDLE_WAIT
         self._pause = FIRST_PAUSE
@@ -81,9 +83,10 @@ class Slot:
         while True:
             try:
                 if self.stopping():
+                    self.app.broker.wait((), 0.0, wakeup)  # to give back what the last one may have brought
                     return
                 if wait := self.poll(self.clock()):
-                    self.app.broker.wait(self.queues, wait, wakeup)
+                    self.app.broker.wait(() if self.resting else self.queues, wait, wakeup)
                 self._pause = FIRST_PAUSE
             except OperationalError as exc:
                 # The janitor says so once for all processes, and again as long as it lasts.
@@ -101,7 +104,8 @@ class Slot:
         self.seat.tick = now
         self.seat.state = IDLE
         self.seat.spared = 0
-        if self.paused() or self.room.is_closed_to(self):
+        self.resting = self.paused() or self.room.is_closed_to(self)
+        if self.resting:
             return PAUSE_WAIT
         lease = new_lease()
         deliveries = self._reserve(lease)

@@ -9,7 +9,7 @@ import pytest
 
 from django_tasks.brokers.base import Broker
 from django_tasks.brokers.orm import ORMBroker
-from tests.brokers.hands import MEMORY, ORM, Clock, Hand, Kind, make_orm
+from tests.brokers.hands import MEMORY, ORM, Clock, Hand, Kind, make_orm, redis_kind
 
 
 @pytest.fixture
@@ -17,10 +17,11 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=[MEMORY, ORM], ids=lambda kind: str(kind.name))
+@pytest.fixture(params=["memory", "orm", "redis"])
 def kind(request: pytest.FixtureRequest) -> Kind:
-    chosen: Kind = request.param
-    return chosen
+    if request.param == "redis":
+        return redis_kind(request.getfixturevalue("redis_url"))
+    return MEMORY if request.param == "memory" else ORM
 
 
 @pytest.fixture

@@ -6,11 +6,13 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django_tasks.brokers.base import Beat, Broker, Delivery, Settlement, Verb, new_lease
 from django_tasks.brokers.memory import MemoryBroker
 from django_tasks.brokers.orm import ORMBroker
+from django_tasks.brokers.redis import RedisBroker
 from django_tasks.message import Message
 from django_tasks.serialization import content_types
 
@@ -68,12 +70,20 @@ class Kind:
     Attributes:
         takes_turns: a reserve begins with another queue each time; else the oldest message of all queues comes first.
         shared: other connections see the messages.
+        by_number: the highest priority is the most urgent; else, as in Celery on Redis, the lowest, in steps.
+        exact_places: what is given back singly has its old place again; else it comes next.
+        remembers_ends: for some minutes it knows what followed from something, also when that has ended.
+        readable: bodies are stored as plain text.
     """
 
     name: str
     make: Callable[..., Broker]
     takes_turns: bool
     shared: bool
+    by_number: bool = True
+    exact_places: bool = True
+    remembers_ends: bool = False
+    readable: bool = True
 
 
 def make_memory(clock: Callable[[], float], **options: Any) -> Broker:
@@ -87,6 +97,19 @@ def make_orm(clock: Callable[[], float], **options: Any) -> ORMBroker:
     broker.clock = clock
     broker.server_clock.keep_set(clock)  # from here on its time moves with the clock only
     return broker
+
+
+def make_redis(clock: Callable[[], float], url: str, **options: Any) -> RedisBroker:
+    broker = RedisBroker(url, accept=ACCEPT, **options)
+    broker.clock = clock
+    broker.server_clock.keep_set(clock)
+    return broker
+
+
+def redis_kind(url: str) -> Kind:
+    """Return the broker on Redis at ``url``."""
+    return Kind("redis", partial(make_redis, url=url), takes_turns=True, shared=True, by_number=False,
+                exact_places=False, remembers_ends=True, readable=False)  # fmt: skip
 
 
 MEMORY = Kind("memory", make_memory, takes_turns=False, shared=False)

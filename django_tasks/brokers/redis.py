@@ -1,0 +1,205 @@
+"""The broker on Redis: Celery's lists, so that its workers and clients share the queues, and a ledger of our own."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from django_tasks.brokers.base import Beat, Broker, Delivery, Follow, Settlement, Size, Verb
+from django_tasks.brokers.redis_browse import RedisBrowser, sizes_of
+from django_tasks.brokers.redis_control import RedisControl
+from django_tasks.brokers.redis_ledger import Ledger
+from django_tasks.brokers.redis_lists import Lists, check_options
+from django_tasks.brokers.redis_register import Register
+from django_tasks.brokers.redis_wait import Waiter
+from django_tasks.brokers.rules import Vigil, still_held
+from django_tasks.message import Message
+from django_tasks.redis_connections import RedisConnections
+
+if TYPE_CHECKING:
+    from django_tasks.backends.base import ResultBackend
+    from django_tasks.outcome import Outcome
+
+logger = logging.getLogger("django_tasks.worker")
+
+#: Messages taken over from dead workers at a time.
+RESCUE_LIMIT = 200
+#: Looks for dead workers in the time of one lease; what is due is looked for each time.
+RESCUES_PER_LEASE = 6
+#: Times that one look brings due messages to their queues, for the sake of the heartbeat.
+MOST_PROMOTIONS = 20
+#: Seconds between looks at the server's clock.
+CLOCK_AGE = 10.0
+
+
+class RedisBroker(Broker):
+    """Messages on Redis or Valkey (``redis://host:port/number``; ``redis_urls`` has the other forms)."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        check_options(self.options)
+        self.connections = RedisConnections("BROKER_URL", url, timeout=self.timeout, options=self.options)
+        #: Unlike the time of day, nobody sets it.
+        self.clock = time.monotonic
+        self.server_clock = ServerClock(self.connections)
+        self.lists = Lists(self.options)
+        self.ledger = Ledger(self.connections, self.lists, self.now, self.lease, self.accept)
+        self.register = Register(self.connections, self.lists)
+        self.waiter = Waiter(self.connections, self.lists)
+        self.control = RedisControl(self)
+        self.browser: RedisBrowser = RedisBrowser(self)
+        self.vigil = Vigil(self.lease)
+        self._rescued_at = 0.0
+        self._turn = 0
+        #: Lists of which this process's janitor has taken something over, though it may not serve them.
+        self._elsewhere: set[str] = set()
+
+    def now(self) -> float:
+        """Return the server's time."""
+        return self.clock() + self.server_clock.offset(self.clock)
+
+    def check(self) -> None:
+        """Make sure that the server is not too old, and warn of one that may delete messages."""
+        self.connections.check_version()
+        policy = self.connections.eviction_policy()
+        if policy != "noeviction":
+            logger.warning(
+                "Redis at %s has maxmemory-policy %s: when its memory is full it deletes messages. Set noeviction.",
+                self.connections.place, policy,
+            )  # fmt: skip
+
+    def close(self) -> None:
+        """Drop this process's connections."""
+        self.waiter.close()
+        self.connections.close()
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Push the messages in one round trip, all or none."""
+        outgoing = [self.ledger.outgoing(message, self.max_size) for message in messages]
+        if outgoing:
+            self.server_clock.keep_set(self.clock)
+            self.register.note(message.queue for message in messages)
+            self.ledger.send(outgoing)
+
+    def reserve(self, worker: str, queues: Sequence[str], limit: int, lease: int) -> list[Delivery]:
+        """Pop messages into the worker's part of the ledger; what is not due yet is parked until then."""
+        self.server_clock.keep_set(self.clock)
+        self.register.note(queues)
+        self._turn += 1
+        turn = self._turn % len(queues)
+        in_turn = [*queues[turn:], *queues[:turn]]
+        found: list[Delivery] = []
+        number = 0
+        while len(found) < limit:
+            taken = self.ledger.reserve(worker, in_turn, limit - len(found), lease, number)
+            number += len(taken)
+            early = self._early(taken)
+            found += [delivery for delivery in taken if delivery not in early] if early else taken
+            if not early:
+                break
+            now = self.now()
+            self.settle([Settlement(each, Verb.RETURN, delay=_due(each) - now) for each in early])
+        self.waiter.reserved(worker)
+        return found
+
+    def _early(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Return what Celery, or one of us when no worker was there, has put on the list before its time."""
+        dated = [delivery for delivery in deliveries if delivery.message.eta is not None]
+        now = self.now() if dated else 0.0
+        return [delivery for delivery in dated if _due(delivery) > now]
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
+        """End deliveries whose lease holds."""
+        if not settlements:
+            return []
+        once = {s.delivery.handle: s for s in settlements}
+        lost = {s.delivery.handle for s in self.ledger.settle([(s, ()) for s in once.values()])}
+        return [s for s in settlements if s.delivery.handle in lost] if lost else []
+
+    def confirm(self, settlements: Sequence[Settlement]) -> list[Settlement]:
+        """Return those whose lease holds."""
+        return self.ledger.confirm(settlements)
+
+    def finish(self, backend: ResultBackend, outcomes: Sequence[Outcome], follow: Follow) -> list[Outcome]:
+        """Store; then send what follows and settle, in one script, so that it is sent once."""
+        held = still_held(self, outcomes) if backend.stores else list(outcomes)
+        backend.settle_winners(held)
+        if not held:
+            return []
+        following = [follow(outcome) for outcome in held]
+        outgoing = [[self.ledger.outgoing(message, self.max_size) for message in some] for some in following]
+        self.register.note(message.queue for some in following for message in some)
+        lost = self.ledger.settle([(o.settlement, some) for o, some in zip(held, outgoing, strict=True)])
+        gone = {id(settlement) for settlement in lost}
+        return [outcome for outcome in held if id(outcome.settlement) not in gone]
+
+    def heartbeat(self, beats: Sequence[Beat]) -> None:
+        """Renew the leases of living workers; take back what they do not know they hold."""
+        self.server_clock.keep_set(self.clock)
+        self.register.beat(beats, self.now())
+        self.ledger.heartbeat(beats, sorted(self._elsewhere))
+        self.vigil.beat(self.now())
+
+    def goodbye(self, identities: Sequence[str]) -> None:
+        """Forget workers that stopped in good order."""
+        if identities:
+            self.register.remove(identities)
+            self.ledger.goodbye(self.lists.group(self.register.queues()), identities)
+
+    def rescue(self, now: float, janitor: str, lease: int, dead: Iterable[str] = ()) -> list[Delivery]:
+        """Bring due messages to their lists, then take over those of dead workers."""
+        dead, group = list(dead), self.lists.group(self.register.known_queues())
+        if not group.lists:
+            return []
+        for _ in range(MOST_PROMOTIONS):
+            if not self.ledger.promote(group):
+                break
+        may_judge = self.vigil.may_judge(now)
+        if not dead and (not may_judge or abs(now - self._rescued_at) < self.lease / RESCUES_PER_LEASE):
+            return []
+        # ``now`` may be earlier than it is: the time of an outage does not count as silence.
+        silence = self.now() - now + self.lease if may_judge else None
+        group = self.lists.group(self.register.queues())
+        deliveries = self.ledger.rescue(group, silence, dead, janitor, lease, RESCUE_LIMIT)
+        self._elsewhere.update(delivery.handle.list for delivery in deliveries)
+        if len(deliveries) < RESCUE_LIMIT:
+            self._rescued_at = now
+            if silence is not None:
+                self.register.forget_silent(self.now() - silence)
+        return deliveries
+
+    def sizes(self, queues: Sequence[str] | None = None) -> dict[str, Size]:
+        """Count messages."""
+        return sizes_of(self, queues)
+
+    def wait(self, queues: Sequence[str], timeout: float, wakeup: int) -> None:
+        """Let the server move the next message into this worker's inbox."""
+        self.waiter.wait(queues, timeout, wakeup)
+
+
+def _due(delivery: Delivery) -> float:
+    return delivery.message.eta.timestamp() if delivery.message.eta else 0.0
+
+
+class ServerClock:
+    """The seconds by which the server's time is ahead of our clock."""
+
+    def __init__(self, connections: RedisConnections) -> None:
+        self.connections = connections
+        self._offset: float | None = None
+        self._asked_at = 0.0
+
+    def offset(self, clock: Any) -> float:
+        """Return the difference, or as long as nobody has asked the server, that of this machine's own time."""
+        return time.time() - float(clock()) if self._offset is None else self._offset
+
+    def keep_set(self, clock: Any) -> None:
+        """Ask the server now and then; ``clock`` gives our own time."""
+        if self._offset is not None and time.monotonic() - self._asked_at < CLOCK_AGE:
+            return
+        before = clock()
+        seconds, microseconds = self.connections.run(lambda client: client.time())
+        self._offset = seconds + microseconds / 1e6 - (before + clock()) / 2
+        self._asked_at = time.monotonic()

@@ -1,0 +1,260 @@
+"""The Redis broker's ledger: who holds which message. Each move is one script (``lua/ledger.lua`` has the layout)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from django_tasks.brokers.base import UNKNOWN_RESERVATION_AGE, Beat, Delivery, Settlement, Verb, deliver
+from django_tasks.brokers.redis_envelopes import dead_letter, digest_of, facts_after, with_flags
+from django_tasks.brokers.redis_lists import Group, Lists, group_of
+from django_tasks.brokers.rules import stored_envelope
+from django_tasks.message import Message, encode_envelope
+from django_tasks.redis_connections import RedisConnections, Script
+
+#: Leases after which a silent worker is forgotten.
+FORGOTTEN = 3
+#: Messages that one script brings to each list when they are due.
+DUE = 1000
+
+_DIRECTORY = Path(__file__).with_name("lua")
+SEND, RESERVE, SETTLE, HELD, DUE_SCRIPT, HEARTBEAT, GOODBYE, RELEASE, RESCUE, SIZES, TAKE, UNBURY, MARK = (
+    Script(_DIRECTORY, "ledger", name)
+    for name in (
+        *("send", "reserve", "settle", "held", "due", "heartbeat", "goodbye", "release", "rescue", "sizes", "take"),
+        "unbury",
+        "mark",
+    )
+)
+
+
+class Held(NamedTuple):
+    """Where a delivery stands in the ledger: the handle of a ``Delivery``."""
+
+    list: str
+    worker: str
+    field: str
+
+
+class Outgoing(NamedTuple):
+    """A message as it is sent; ``due`` is empty for now, ``cause`` where it follows from nothing."""
+
+    list: str
+    due: str
+    cause: str
+    envelope: str
+
+
+class Ledger:
+    """Runs the scripts.
+
+    Args:
+        connections: to the server.
+        lists: names of keys.
+        now: the server's time.
+        lease: seconds after its last heartbeat at which a worker is taken for dead.
+        accept: content types that may be decoded.
+    """
+
+    def __init__(
+        self,
+        connections: RedisConnections,
+        lists: Lists,
+        now: Callable[[], float],
+        lease: float,
+        accept: frozenset[str],
+    ) -> None:
+        self.connections = connections
+        self.lists = lists
+        self.now = now
+        self.lease = lease
+        self.accept = accept
+
+    def run(self, script: Script, group: Group, *arguments: Any) -> Any:
+        """Run a script on some lists."""
+        return self.connections.execute(script, group.lists, (*group.own, *arguments))
+
+    def outgoing(self, message: Message, max_size: int | None) -> Outgoing:
+        """Write a message as Celery does.
+
+        Raises:
+            EncodeError, MessageTooLarge: that cannot be done.
+        """
+        envelope = stored_envelope(message, max_size, encode_envelope)
+        due = repr(message.eta.timestamp()) if message.eta else ""
+        cause = "" if message.cause is None else digest_of(f"{message.id} {message.cause}".encode())
+        return Outgoing(self.lists.list_for(message.queue, message.priority), due, cause, envelope)
+
+    def send(self, messages: Sequence[Outgoing]) -> None:
+        """Send messages, all or none."""
+        if any(each.due or each.cause for each in messages):
+            group, numbers = _numbered(each.list for each in messages)
+            values = chain.from_iterable((numbers[each.list], *each[1:]) for each in messages)
+            self.run(SEND, group, *self._times(), *values)
+            return
+        by_list: dict[str, list[str]] = {}
+        for each in messages:
+            by_list.setdefault(each.list, []).append(each.envelope)
+        self.connections.run(lambda client: _push(client, by_list))
+
+    def _times(self) -> tuple[str, str]:
+        now = self.now()
+        return repr(now), repr(now - self.lease)
+
+    def reserve(self, worker: str, queues: Sequence[str], limit: int, lease: int, first: int) -> list[Delivery]:
+        """Take messages; their handles are numbered from ``first`` on."""
+        group, now = self.lists.group(queues), repr(self.now())
+        flat = self.run(RESERVE, group, now, worker, f"{lease:x}", first, limit)
+        return [
+            self.delivery(Held(group.lists[place - 1], worker, f"{lease:x}-{first + n}-{now}"), lease, facts, envelope)
+            for n, (place, facts, envelope) in enumerate(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
+        ]
+
+    def delivery(self, handle: Held, lease: int, facts: bytes, envelope: bytes, holder: str = "") -> Delivery:
+        """Make a delivery of what a script returned."""
+        delivery = deliver(envelope, self.accept, self.lists.queue_of(handle.list), handle, lease, holder=holder)
+        delivery.redelivered = delivery.message.redelivered
+        if facts:
+            deaths, refusals, alone, admitted = map(int, facts.split())
+            delivery.deaths, delivery.refusals = deaths, refusals
+            delivery.alone, delivery.admitted = bool(alone), bool(admitted)
+        return delivery
+
+    def confirm(self, settlements: Sequence[Settlement]) -> list[Settlement]:
+        """Return those whose lease holds."""
+        if not settlements:
+            return []
+        group, numbers = _numbered(s.delivery.handle.list for s in settlements)
+        handles = [s.delivery.handle for s in settlements]
+        values = chain.from_iterable((numbers[each.list], each.worker, each.field) for each in handles)
+        lost = set(self.run(HELD, group, *values))
+        return [s for place, s in enumerate(settlements, 1) if place not in lost]
+
+    def settle(self, endings: Sequence[tuple[Settlement | None, Sequence[Outgoing]]]) -> list[Settlement]:
+        """End deliveries, and send what follows from each if its lease holds; return those whose lease was lost.
+
+        Args:
+            endings: settlements, None where no delivery stands behind, each with the messages that follow.
+        """
+        names = [settlement.delivery.handle.list for settlement, _ in endings if settlement]
+        group, numbers = _numbered([*names, *(each.list for _, follow in endings for each in follow)])
+        flagged = self._flagged([settlement for settlement, _ in endings if settlement])
+        arguments: list[Any] = list(self._times())
+        for settlement, follow in endings:
+            if settlement is None:
+                arguments += (0, "", "", "ack")
+            else:
+                handle = settlement.delivery.handle
+                arguments += (numbers[handle.list], handle.worker, handle.field)
+                arguments += _verb(settlement, self.now(), flagged.get(handle, b""))
+            arguments.append(len(follow))
+            arguments += chain.from_iterable((numbers[each.list], *each[1:]) for each in follow)
+        lost = set(self.run(SETTLE, group, *arguments))
+        return [s for place, (s, _) in enumerate(endings, 1) if s and place in lost]
+
+    def _flagged(self, settlements: Sequence[Settlement]) -> dict[Held, bytes]:
+        """Return the envelopes that go back with word that they have been in a worker's hands."""
+        handles = [s.delivery.handle for s in settlements if s.verb is Verb.RETURN and _is_redelivered(s)]
+        if not handles:
+            return {}
+        values = self.connections.run(lambda client: _read_held(client, handles))
+        return {
+            handle: with_flags(value.partition(b"\n")[2])
+            for handle, value in zip(handles, values, strict=True)
+            if value is not None
+        }
+
+    def heartbeat(self, beats: Sequence[Beat], elsewhere: Sequence[str]) -> None:
+        """Note that workers live, on the lists of their queues, and on some others if they are known there."""
+        by_queues: dict[tuple[str, ...], list[Beat]] = {}
+        for beat in beats:
+            by_queues.setdefault(tuple(beat.queues), []).append(beat)
+        for queues, some in by_queues.items():
+            signs = [(each.identity, _listed(each.leases)) for each in some]
+            for group, known in ((self.lists.group(queues), ""), (group_of(elsewhere), "XX")):
+                if group.lists:
+                    now = self.now()
+                    before = repr(now - UNKNOWN_RESERVATION_AGE)
+                    self.run(HEARTBEAT, group, repr(now), known, before, *chain.from_iterable(signs))
+
+    def rescue(
+        self, group: Group, silence: float | None, dead: Sequence[str], janitor: str, lease: int, limit: int
+    ) -> list[Delivery]:
+        """Take over what dead workers hold.
+
+        Args:
+            silence: seconds without a sign of life after which a worker is dead; None: silence means nothing.
+            dead: workers that are known to be.
+        """
+        now = self.now()
+        since = "" if silence is None else repr(now - silence)
+        flat = self.run(
+            RESCUE, group, repr(now), since, janitor, f"{lease:x}", 0, limit, repr(now - FORGOTTEN * self.lease), *dead
+        )
+        taken = zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True)
+        return [
+            self.delivery(Held(group.lists[place - 1], janitor, f"{lease:x}-{n}-{now!r}"), lease, facts, envelope,
+                          worker.decode())
+            for n, (place, facts, envelope, worker) in enumerate(taken)
+        ]  # fmt: skip
+
+    def promote(self, group: Group) -> bool:
+        """Bring due messages to their lists; return whether there may be more."""
+        return int(self.run(DUE_SCRIPT, group, repr(self.now()), DUE)) == DUE
+
+    def goodbye(self, group: Group, identities: Sequence[str]) -> None:
+        """Forget workers that hold nothing any more."""
+        self.run(GOODBYE, group, *identities)
+
+
+def _numbered(names: Any) -> tuple[Group, dict[str, int]]:
+    """Return lists, each once, and their numbers as scripts count them."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names), 1)}
+    return group_of(list(numbers)), numbers
+
+
+#: Envelopes of one LPUSH.
+_CHUNK = 1000
+
+
+def _push(client: Any, by_list: dict[str, list[str]]) -> None:
+    commands = [
+        ("LPUSH", name, *envelopes[start : start + _CHUNK])
+        for name, envelopes in by_list.items()
+        for start in range(0, len(envelopes), _CHUNK)
+    ]
+    if len(commands) == 1:
+        client.execute_command(*commands[0])
+        return
+    with client.pipeline(transaction=True) as pipeline:
+        for command in commands:
+            pipeline.execute_command(*command)
+        pipeline.execute()
+
+
+def _read_held(client: Any, handles: Sequence[Held]) -> list[bytes | None]:
+    with client.pipeline(transaction=False) as pipeline:
+        for handle in handles:
+            pipeline.hget(f"{group_of([handle.list]).own[0]}held.{handle.worker}", handle.field)
+        found: list[bytes | None] = pipeline.execute()
+    return found
+
+
+def _listed(leases: frozenset[int]) -> str:
+    return " ".join(["", *(f"{lease:x}" for lease in leases), ""])
+
+
+def _is_redelivered(settlement: Settlement) -> bool:
+    return settlement.died or settlement.delivery.redelivered
+
+
+def _verb(settlement: Settlement, now: float, envelope: bytes) -> tuple[Any, ...]:
+    """Return the verb of a settlement and its arguments, as ``settle.lua`` reads them."""
+    if settlement.verb is Verb.ACK:
+        return ("ack",)
+    if settlement.verb is Verb.DEAD:
+        return ("dead", dead_letter(settlement, now))
+    due = repr(round(now + settlement.delay, 3)) if settlement.delay > 0 else ""
+    return ("return", due, facts_after(settlement), envelope)

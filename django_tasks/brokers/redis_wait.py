@@ -1,0 +1,178 @@
+"""How an idle worker on Redis waits: the server moves the next message into the worker's inbox.
+
+A process has one connection for each list that it serves, and waits on all of them at once. Nothing is lost between the
+list and the worker: what a blocking move took is in the inbox, which the next reserve empties, also after a reconnect.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from django_tasks.brokers.base import drain, readable
+from django_tasks.brokers.redis_ledger import RELEASE
+from django_tasks.brokers.redis_lists import Group, Lists
+from django_tasks.redis_connections import RedisConnections
+from django_tasks.redis_errors import REDIS_ERRORS, translated
+
+
+class Waiter:
+    """Waits for messages; in a pool of threads one thread at a time does, and the others wait for its place.
+
+    Args:
+        connections: to the server.
+        lists: names of keys.
+    """
+
+    def __init__(self, connections: RedisConnections, lists: Lists) -> None:
+        self.connections = connections
+        self.lists = lists
+        self._mine = _Mine()
+        self._pid = 0
+        self._places = (-1, -1)
+        self._blocked: dict[str, Blocked] = {}
+
+    def reserved(self, worker: str) -> None:
+        """Note whose inbox this thread waits for, which a reserve has just emptied."""
+        self._mine.worker, self._mine.set_aside = worker, False
+
+    def wait(self, queues: Sequence[str], timeout: float, wakeup: int) -> None:
+        """Wait until a message is in the inbox, or for ``wakeup``, or for ``timeout`` seconds.
+
+        Raises:
+            OperationalError: the server is away; there may be something in the inbox all the same.
+        """
+        if self._pid != os.getpid():
+            self._begin_process()
+        if not queues:
+            self._release()
+            if timeout > 0 and readable([wakeup], timeout):
+                drain(wakeup)
+            return
+        deadline = time.monotonic() + timeout
+        if self._mine.worker and self._take_place(timeout, wakeup):
+            try:
+                self._mine.queues = queues
+                self._block(self.lists.group(queues), deadline - time.monotonic(), wakeup)
+            except REDIS_ERRORS as exc:
+                self._mine.set_aside = True
+                self._disconnect()
+                raise translated(exc, self.connections.place) from exc
+            finally:
+                os.write(self._places[1], b".")
+
+    def _release(self) -> None:
+        """Give back what has been set aside for this thread, which is not going to reserve it now."""
+        if self._mine.set_aside:
+            group = self.lists.group(self._mine.queues)
+            self.connections.execute(RELEASE, group.lists, (*group.own, self._mine.worker))
+            self._mine.set_aside = False
+
+    def close(self) -> None:
+        """Close this process's connections."""
+        if self._pid == os.getpid():
+            self._disconnect()
+
+    def _begin_process(self) -> None:
+        """Make what a process has for itself; what a parent had is left alone."""
+        self._blocked = {}
+        self._places = os.pipe()
+        os.set_blocking(self._places[0], False)
+        os.write(self._places[1], b".")
+        self._pid = os.getpid()
+
+    def _take_place(self, timeout: float, wakeup: int) -> bool:
+        """Wait to be the one that waits; return whether it came to that."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                os.read(self._places[0], 1)
+                return True
+            except BlockingIOError:
+                left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            if wakeup in readable([wakeup, self._places[0]], left):
+                drain(wakeup)
+                return False
+
+    def _block(self, group: Group, timeout: float, wakeup: int) -> None:
+        if timeout <= 0:
+            return
+        blocked = [self._connection(name) for name in group.lists]
+        for connection, own in zip(blocked, group.own, strict=True):
+            connection.begin(f"{own}inbox.{self._mine.worker}", timeout)
+        descriptors = [connection.descriptor for connection in blocked]
+        ready = readable([wakeup, *descriptors], timeout + self.connections.timeout)
+        if not ready:
+            raise TimeoutError("a blocking command has not ended")
+        if wakeup in ready:
+            drain(wakeup)
+        waiting = [each for each, descriptor in zip(blocked, descriptors, strict=True) if descriptor not in ready]
+        if waiting:  # or they would take messages while this worker is busy
+            self.connections.run(lambda client: _unblock(client, waiting))
+        moved = [connection.end() for connection in blocked]
+        self._mine.set_aside = any(moved)
+
+    def _connection(self, name: str) -> Blocked:
+        if name not in self._blocked:
+            self._blocked[name] = Blocked(self.connections.new_connection(), name)
+        return self._blocked[name]
+
+    def _disconnect(self) -> None:
+        blocked, self._blocked = self._blocked, {}
+        for connection in blocked.values():
+            connection.close()
+
+
+class _Mine(threading.local):
+    """What a thread knows of itself: its worker's identity, and whether something may be in its inbox."""
+
+    worker = ""
+    queues: Sequence[str] = ()
+    set_aside = False
+
+
+class Blocked:
+    """A connection that waits for one list.
+
+    Args:
+        connection: one of redis-py's, of our own.
+        name: the list.
+    """
+
+    def __init__(self, connection: Any, name: str) -> None:
+        self.connection = connection
+        self.name = name
+        self.client_id = 0
+
+    def begin(self, inbox: str, seconds: float) -> None:
+        """Let the server move the next message to an inbox when there is one."""
+        if not self.client_id:
+            self.connection.connect()
+            self.connection.send_command("CLIENT", "ID")
+            self.client_id = self.connection.read_response()
+        self.connection.send_command("BLMOVE", self.name, inbox, "RIGHT", "LEFT", repr(round(seconds, 3)))
+
+    @property
+    def descriptor(self) -> int:
+        """What becomes readable when the wait ends."""
+        return int(self.connection._sock.fileno())
+
+    def end(self) -> bool:
+        """Read the answer; return whether a message was moved."""
+        return self.connection.read_response() is not None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.disconnect()
+
+
+def _unblock(client: Any, waiting: Sequence[Blocked]) -> None:
+    with client.pipeline(transaction=False) as pipeline:
+        for each in waiting:
+            pipeline.client_unblock(each.client_id)
+        pipeline.execute()
