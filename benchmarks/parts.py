@@ -22,7 +22,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "decode": ("django_tasks.brokers.orm_claims:deliver",),
     "refuse?": ("django_tasks.refusal:refuse",),
     "execute: around the call": ("django_tasks.executor:Executor.run",),
-    "execute: hooks": ("django_tasks.hooks:call",),
+    "execute: does anybody listen?": ("django_tasks.hooks:wanted",),
     "execute: the task": ("django_tasks.task:Task.__call__",),
     "encode result": ("django_tasks.executor:Executor._encode",),
     "finish: the rest": ("django_tasks.worker.batch:Batch.flush",),
