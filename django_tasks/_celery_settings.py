@@ -17,7 +17,7 @@ _NEW_SPELLING = """
     redis_backend_use_ssl redis_client_name redis_db redis_host redis_max_connections redis_password redis_port
     redis_retry_on_timeout redis_socket_connect_timeout redis_socket_keepalive redis_socket_timeout redis_username
     result_backend_always_retry result_backend_base_sleep_between_retries_ms result_backend_max_retries
-    result_backend_max_sleep_between_retries_ms result_backend_thread_safe result_backend_transport_options
+    result_backend_max_sleep_between_retries_ms result_backend_thread_safe
     result_cache_max result_chord_expires result_chord_join_timeout result_chord_retry_interval result_compression
     result_exchange result_exchange_type result_failure_expires result_persistent security_cert_store
     security_certificate security_digest security_key security_key_password task_acks_on_failure

@@ -213,9 +213,18 @@ SETTINGS: tuple[Setting, ...] = (
         "Where messages wait; `django-db://alias` is another database, `redis://host:port/number` a Redis.",
     ),
     Setting("BROKER_TRANSPORT_OPTIONS", {}, OPTIONS, "Further options for a broker on Redis (see Operations)."),
-    Setting("BROKER_CONNECTION_TIMEOUT", 2.0, PERIOD, "Seconds until a broker that is away is an error (Celery: 4)."),
+    Setting(
+        "BROKER_CONNECTION_TIMEOUT", 2.0, PERIOD,
+        "Seconds until a broker, or a Redis for results, that is away is an error (Celery: 4).",
+    ),
     # --- Results ---
-    Setting("RESULT_BACKEND", "django-db://", BACKEND, "Where states and results are kept; None: nowhere."),
+    Setting(
+        "RESULT_BACKEND", "django-db://", BACKEND,
+        "Where states and results are kept; `redis://host:port/number` is a Redis; None: nowhere.",
+    ),
+    Setting(
+        "RESULT_BACKEND_TRANSPORT_OPTIONS", {}, OPTIONS, "Further options for results on Redis (see Operations)."
+    ),
     Setting(
         "RESULT_EXPIRES", 86400.0, LIMIT,
         "Seconds for which a result is kept, one day by default; None keeps it for ever.",
@@ -225,8 +234,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("RESULT_ACCEPT_CONTENT", None, CONTENT_OR_NONE, "What results may be written in; None: `ACCEPT_CONTENT`."),
     Setting(
         "RESULT_EXTENDED", False, FLAG,
-        "Whether a result in a cache also tells the task's name, arguments, queue and worker; the database always "
-        "keeps them.",
+        "Whether a result in a cache or on Redis also tells the task's name, arguments, queue and worker; the database "
+        "always keeps them.",
     ),
     # --- Content and time ---
     Setting(

@@ -192,6 +192,8 @@ class App(CeleryAPI):
             accept=content_types([*accept, conf.result_serializer]),
             expires=conf.result_expires or None,
             extended=conf.result_extended,
+            options=conf.result_backend_transport_options,
+            timeout=conf.broker_connection_timeout,
         )
         return backend
 

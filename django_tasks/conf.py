@@ -55,19 +55,18 @@ class Scheme(NamedTuple):
     extra: str | None = None
 
 
+_REDIS = ("redis", "rediss", "unix", "redis+socket", "sentinel")
 BROKER_SCHEMES: dict[str, Scheme] = {
     "django-db": Scheme("django_tasks.brokers.orm.ORMBroker"),
     "memory": Scheme("django_tasks.brokers.memory.MemoryBroker"),
-    **dict.fromkeys(
-        ("redis", "rediss", "unix", "redis+socket", "sentinel"),
-        Scheme("django_tasks.brokers.redis.RedisBroker", "redis", "redis"),
-    ),
+    **dict.fromkeys(_REDIS, Scheme("django_tasks.brokers.redis.RedisBroker", "redis", "redis")),
 }
 BACKEND_SCHEMES: dict[str, Scheme] = {
     "django-db": Scheme("django_tasks.backends.orm.ORMBackend"),
     "django-cache": Scheme("django_tasks.backends.cache.CacheBackend"),
     "memory": Scheme("django_tasks.backends.memory.MemoryBackend"),
     "disabled": Scheme("django_tasks.backends.disabled.DisabledBackend"),
+    **dict.fromkeys(_REDIS, Scheme("django_tasks.backends.redis.RedisBackend", "redis", "redis")),
 }
 
 
@@ -105,7 +104,7 @@ def masked(name: str, value: Any) -> Any:
 
 
 #: Schemes of a later release.
-_LATER = frozenset(("redis", "rediss", "sentinel", "amqp", "amqps", "rpc"))
+_LATER = frozenset(("amqp", "amqps", "rpc"))
 
 
 def find_scheme(name: str, url: str, schemes: Mapping[str, Scheme]) -> Scheme:

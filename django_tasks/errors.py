@@ -52,13 +52,13 @@ def exception_from_dict(data: Any) -> BaseException:
 
 
 def _find_class(name: str, module_name: str | None) -> type[BaseException]:
-    # What is not loaded is not imported (nor does Celery): a stored error must not say which code runs here.
-    module = sys.modules.get(module_name) if module_name else builtins
-    found: Any = module
-    for part in name.split("."):
-        found = getattr(found, part, None)
+    # Ours also where Celery is there, so that code that catches ours need not know which of the two has run the task.
+    found: Any = getattr(exceptions, name, None) if (module_name or "").startswith(_CELERYS) else None
     if found is None:
-        found = getattr(exceptions, name, None) if (module_name or "").startswith(_CELERYS) else None
+        # What is not loaded is not imported (nor does Celery): a stored error must not say which code runs here.
+        found = sys.modules.get(module_name) if module_name else builtins
+        for part in name.split("."):
+            found = getattr(found, part, None)
     if found is None:
         return type(name.rpartition(".")[2], (Exception,), {"__module__": module_name or __name__})
     if not (isinstance(found, type) and issubclass(found, BaseException)):

@@ -23,6 +23,7 @@ from redis.retry import Retry
 from django_tasks.conf import mask_url
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.redis_errors import REDIS_ERRORS, breaks_connection, translated
+from django_tasks.redis_pool import FairQueue
 from django_tasks.redis_urls import ServerList, read_urls
 
 T = TypeVar("T")
@@ -217,7 +218,7 @@ class RedisConnections:
     def _make(self, server: dict[str, Any]) -> Client:
         kind, arguments = self._kind_and_arguments(server)
         kind_of_pool: Any = BlockingConnectionPool
-        limits = {"max_connections": self.found.max_connections, "timeout": self.timeout}
+        limits = {"max_connections": self.found.max_connections, "timeout": self.timeout, "queue_class": FairQueue}
         return redis.Redis(connection_pool=kind_of_pool(connection_class=kind, **limits, **arguments))
 
     def _kind_and_arguments(self, server: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -62,6 +62,8 @@ def _is_answer(exc: BaseException) -> bool:
 
 def breaks_connection(exc: BaseException) -> bool:
     """Whether another server, or a new connection, may do better."""
+    if isinstance(exc, errors.MaxConnectionsError):
+        return False
     return not _is_answer(exc) or code_of(exc) in ("READONLY", "MASTERDOWN", "CLUSTERDOWN", "MOVED")
 
 
@@ -74,6 +76,8 @@ def translated(exc: BaseException, place: str) -> OperationalError:
     meaning = _MEANINGS.get(code_of(exc))
     if meaning is not None:
         return OperationalError(f"Redis at {place} {meaning}. ({exc})")
+    if isinstance(exc, errors.MaxConnectionsError):
+        return OperationalError(f"Redis at {place} is kept busy by this process: {exc}. Raise max_connections.")
     if isinstance(exc, errors.TimeoutError | TimeoutError):
         return OperationalError(f"Redis at {place} does not answer. ({exc})")
     if isinstance(exc, errors.ConnectionError | OSError):

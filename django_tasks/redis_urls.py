@@ -72,7 +72,7 @@ def read_urls(setting: str, url: str, options: Mapping[str, Any]) -> ServerList:
     if first == SENTINEL and not master_name:
         raise ImproperlyConfigured(
             f"{setting} = {mask_url(url)!r} needs the name that the sentinels have for the server: "
-            'BROKER_TRANSPORT_OPTIONS = {"master_name": "mymaster"}.'
+            f'{setting.removesuffix("_URL")}_TRANSPORT_OPTIONS = {{"master_name": "mymaster"}}.'
         )
     return ServerList(servers, master_name if first == SENTINEL else "", sentinel_kwargs, limit)
 

@@ -59,7 +59,7 @@ def json_dumps(value: Any, where: str = "value") -> bytes:
                 return orjson.dumps(value)
             except TypeError:
                 pass  # a key that is no str, an integer beyond 64 bits, half a surrogate pair, more than 254 levels
-        return json.dumps(_simplify(value), separators=(",", ":")).encode()
+        return _plainly(_simplify(value))
     except _Refused as refused:
         raise EncodeError(f"{where}{''.join(reversed(refused.path))} {refused}") from refused.__cause__
     except RecursionError:
@@ -87,6 +87,37 @@ def json_loads(data: bytes | str) -> Any:
         raise DecodeError("This JSON is nested too deeply to be read.") from None
     except ValueError as exc:
         raise DecodeError(f"This is not valid JSON: {exc}.") from exc
+
+
+def loads_as_is(data: bytes) -> Any:
+    """Read JSON and leave typed values as they are written.
+
+    Raises:
+        DecodeError: ``data`` is not JSON.
+    """
+    if data.translate(_DIGITS_TO_0).find(_LONG_NUMBER) < 0:
+        try:
+            return orjson.loads(data)
+        except ValueError:
+            pass  # as in json_loads
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise DecodeError("This JSON is nested too deeply to be read.") from None
+    except ValueError as exc:
+        raise DecodeError(f"This is not valid JSON: {exc}.") from exc
+
+
+def dumps_as_is(value: Any) -> bytes:
+    """Write what ``loads_as_is`` has read."""
+    try:
+        return orjson.dumps(value) if _is_plain((value,)) else _plainly(value)
+    except TypeError:
+        return _plainly(value)
+
+
+def _plainly(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def register_type(cls: type, name: str, encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> None:

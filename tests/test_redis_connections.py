@@ -15,6 +15,7 @@ import pytest
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError
 from django_tasks.redis_connections import RedisConnections, Script
 from tests.servers import Redis, free_port, require
+from tests.threads import together
 from tests.waiting import wait_for
 
 
@@ -260,6 +261,38 @@ def test_closing(server: Redis) -> None:
     assert [each["name"] for each in admin.client_list()].count("ours") == 1
     connections.close()
     wait_for(lambda: "ours" not in [each["name"] for each in admin.client_list()])
+    assert ping(connections)
+
+
+def test_a_pool_is_as_large_as_it_may_be_and_fair(server: Redis) -> None:
+    """Four threads never pause, and a fifth one gets its turn all the same."""
+    connections = connect(f"{server.url()}?max_connections=2", timeout=5.0, options={"client_name": "ours"})
+    ping(connections)
+    go_on = True
+
+    def busy() -> int:
+        while go_on:
+            ping(connections)
+        return 0
+
+    def other() -> int:
+        nonlocal go_on
+        try:
+            pings = sum(ping(connections) for _ in range(200))
+        finally:
+            go_on = False
+        assert [each["name"] for each in server.connect().client_list()].count("ours") <= 2
+        return pings
+
+    assert sum(together(*[busy] * 4, other)) == 200
+
+
+def test_all_connections_in_use(server: Redis) -> None:
+    connections = connect(f"{server.url()}?max_connections=1", timeout=0.1)
+    with connections.client.client() as greedy:  # one connection for itself
+        assert greedy.ping()
+        for _ in range(2):
+            assert "none of 1 connections has become free. Raise max_connections" in fails(connections)
     assert ping(connections)
 
 

@@ -50,7 +50,7 @@ LAYERS = (
     },
     {"message", "schedules", "registry"}
     | {"databases", "hooks", "outcome", "protocol", "wire", "routing"}
-    | {"redis_connections", "redis_errors", "redis_urls"},
+    | {"redis_connections", "redis_errors", "redis_pool", "redis_urls"},
     {"brokers", "backends"} | {"models"},
     {"task", "canvas", "result"}
     | {"async_result", "control", "decorators", "eager", "eager_result", "executor"}

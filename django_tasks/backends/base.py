@@ -35,6 +35,8 @@ class ResultBackend:
         accept: content types that may be decoded.
         expires: seconds for which an ended task's result is kept; None for ever.
         extended: keep the task's name, arguments, queue and worker too, where that is a choice.
+        options: ``RESULT_BACKEND_TRANSPORT_OPTIONS``.
+        timeout: seconds that a server has to take a connection, and to answer.
     """
 
     #: Whether a worker that lost its lease cannot overwrite what was stored since.
@@ -50,12 +52,16 @@ class ResultBackend:
         accept: frozenset[str],
         expires: float | None = 86400.0,
         extended: bool = False,
+        options: dict[str, Any] | None = None,
+        timeout: float = 2.0,
     ) -> None:
         self.url = url
         self.serializer = serializer
         self.accept = accept
         self.expires = expires
         self.extended = extended
+        self.options = options or {}
+        self.timeout = timeout
 
     @property
     def expires_unfinished(self) -> float | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from django_tasks.backends.base import ResultBackend
 from django_tasks.backends.cache import CacheBackend
 from django_tasks.backends.memory import MemoryBackend
 from django_tasks.backends.orm import ORMBackend
+from django_tasks.backends.redis import RedisBackend
 from django_tasks.serialization import content_types
 
 ACCEPT = content_types(["json", "pickle", "yaml"])
@@ -45,9 +46,12 @@ KINDS = [
     Kind("orm", maker(ORMBackend, "django-db://"), compares=True, prunes=True),
     Kind("locmem", maker(CacheBackend, "django-cache://"), compares=False, prunes=False),
     Kind("memcached", maker(CacheBackend, "django-cache://memcached"), compares=False, prunes=False),
+    Kind("django-redis", maker(CacheBackend, "django-cache://redis"), compares=False, prunes=False),
+    Kind("redis", maker(RedisBackend, "redis://localhost"), compares=True, prunes=False),
 ]
 LOCMEM = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 5000}}
 MEMCACHED = {"BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache"}
+DJANGO_REDIS = {"BACKEND": "django_redis.cache.RedisCache"}
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: str(kind.name))
@@ -57,11 +61,18 @@ def kind(request: pytest.FixtureRequest, settings: Any) -> Kind:
     if chosen.name == "memcached":
         server = request.getfixturevalue("memcached")
         settings.CACHES = {"default": LOCMEM, "memcached": MEMCACHED | {"LOCATION": f"127.0.0.1:{server.port}"}}
+    if chosen.name == "django-redis":
+        url = request.getfixturevalue("redis_url")
+        settings.CACHES = {"default": LOCMEM, "redis": DJANGO_REDIS | {"LOCATION": url}}
+    if chosen.name == "redis":
+        chosen = replace(chosen, make=maker(RedisBackend, request.getfixturevalue("redis_url")))
     for cache in caches.all():
         cache.clear()
     return chosen
 
 
 @pytest.fixture
-def backend(kind: Kind) -> ResultBackend:
-    return kind.make()
+def backend(kind: Kind) -> Iterator[ResultBackend]:
+    backend = kind.make()
+    yield backend
+    backend.close()

@@ -1,0 +1,171 @@
+"""Waiting for results on Redis: one connection of a process listens for however many threads wait."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from queue import SimpleQueue
+from typing import Any
+
+from django_tasks.brokers.base import drain, readable
+from django_tasks.redis_connections import RedisConnections
+
+logger = logging.getLogger("django_tasks.results")
+
+#: Keys and what was stored under them, as they come.
+Arrivals = SimpleQueue[tuple[bytes, bytes]]
+#: Seconds between questions whether the server is still there, each with a look at all that is waited for: what was
+#: stored by somebody who does not publish, or while a connection was silently gone, is found then.
+LOOK_AGAIN = 5.0
+#: Seconds for which the connection is kept when nobody waits any more.
+STAY = 10.0
+#: Seconds before the next try when the server is away: the first pause, and the longest.
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+
+
+class Listener:
+    """One subscription for all threads of a process; a thread of its own holds it while somebody waits.
+
+    Args:
+        connections: to the server.
+        look: returns what is stored under some keys.
+    """
+
+    def __init__(self, connections: RedisConnections, look: Callable[[Sequence[bytes]], Mapping[bytes, bytes]]) -> None:
+        self.connections = connections
+        self._look = look
+        self._lock = threading.Lock()
+        self._waiting: dict[bytes, list[Arrivals]] = {}
+        self._new: set[bytes] = set()
+        self._gone: set[bytes] = set()
+        self._leave_at = 0.0
+        self._thread: threading.Thread | None = None
+        self._wakeup, self._waker = os.pipe()
+        for end in (self._wakeup, self._waker):
+            os.set_blocking(end, False)
+
+    @contextlib.contextmanager
+    def listening(self, keys: Sequence[bytes]) -> Iterator[Arrivals]:
+        """Return where there arrives what is stored under these keys already, and what is until the block ends."""
+        arrivals: Arrivals = SimpleQueue()
+        with self._lock:
+            for key in keys:
+                self._waiting.setdefault(key, []).append(arrivals)
+            # Those that others listen to already as well: the answer to it is what lets us look.
+            self._new.update(keys)
+            self._gone.difference_update(keys)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="django-tasks-results", daemon=True)
+                self._thread.start()
+        self._wake()
+        try:
+            yield arrivals
+        finally:
+            with self._lock:
+                self._leave(keys, arrivals)
+
+    def _leave(self, keys: Sequence[bytes], arrivals: Arrivals) -> None:
+        """Stop listening; the server is told when there is something else to say to it."""
+        for key in keys:
+            self._waiting[key].remove(arrivals)
+            if not self._waiting[key]:
+                del self._waiting[key]
+                self._new.discard(key)
+                self._gone.add(key)
+        self._leave_at = time.monotonic() + STAY
+
+    def close(self) -> None:
+        """Drop the connection, unless somebody waits."""
+        with self._lock:
+            self._leave_at = 0.0
+        self._wake()
+
+    def _arrive(self, key: bytes, value: bytes) -> None:
+        with self._lock:
+            for arrivals in self._waiting.get(key, ()):
+                arrivals.put((key, value))
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._waker, b".")
+
+    # -- in the thread
+
+    def _run(self) -> None:
+        pause = FIRST_PAUSE
+        while not self._may_leave():
+            began = time.monotonic()
+            try:
+                self._listen()
+            except Exception as exc:  # whatever it is: others wait for this thread
+                if time.monotonic() - began > LONGEST_PAUSE:
+                    pause = FIRST_PAUSE
+                logger.warning("Results cannot be waited for at the moment, it is tried again: %s", exc)
+                time.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _may_leave(self) -> bool:
+        """Whether the thread is to end; from then on the next one who waits starts another."""
+        with self._lock:
+            if self._waiting or time.monotonic() < self._leave_at:
+                return False
+            self._thread = None
+            return True
+
+    def _listen(self) -> None:
+        """Listen on a new connection until nobody waits any more."""
+        connection = self.connections.new_connection()
+        try:
+            connection.connect()
+            with self._lock:
+                self._new, self._gone = set(self._waiting), set()
+            next_ping, unanswered = time.monotonic() + LOOK_AGAIN, False
+            while self._waits_or_stays():
+                self._say_changes(connection)
+                ready = readable([connection._sock.fileno(), self._wakeup], max(0.0, next_ping - time.monotonic()))
+                if self._wakeup in ready:
+                    drain(self._wakeup)
+                unanswered = not self._take(connection) and unanswered
+                if time.monotonic() >= next_ping:
+                    if unanswered:
+                        raise TimeoutError(f"Redis at {self.connections.place} does not answer.")
+                    connection.send_command("PING")
+                    unanswered, next_ping = True, time.monotonic() + LOOK_AGAIN
+        finally:
+            connection.disconnect()
+
+    def _waits_or_stays(self) -> bool:
+        with self._lock:
+            return bool(self._waiting) or time.monotonic() < self._leave_at
+
+    def _say_changes(self, connection: Any) -> None:
+        with self._lock:
+            new, self._new = self._new, set()
+            gone, self._gone = self._gone, set()
+        if gone:
+            connection.send_command("UNSUBSCRIBE", *gone)
+        if new:
+            connection.send_command("SUBSCRIBE", *new)
+
+    def _take(self, connection: Any) -> bool:
+        """Take what the server has said; return whether it has answered PING."""
+        subscribed: list[bytes] = []
+        answered = False
+        while connection.can_read():
+            kind, *rest = connection.read_response()
+            if kind == b"message":
+                self._arrive(rest[0], rest[1])
+            elif kind == b"subscribe":
+                subscribed.append(rest[0])
+            elif kind == b"pong":
+                answered = True
+        if answered:
+            with self._lock:
+                subscribed = list(self._waiting)
+        for key, value in self._look(subscribed).items() if subscribed else ():
+            self._arrive(key, value)
+        return answered
