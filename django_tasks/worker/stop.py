@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -36,7 +37,8 @@ class StopSignals:
         self._held = False
         self._clock = clock
         self._first_at: float | None = None
-        self._listener: Callable[[int], Any] = self.received.append
+        self._listener: Callable[[int], Any] | None = None
+        self._untold: deque[int] = deque()
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignals:
@@ -54,7 +56,9 @@ class StopSignals:
     def _receive(self, signum: int, frame: Any) -> None:
         now = self._clock()
         if self._first_at is None or now - self._first_at >= ECHO:
-            self._listener(signum)
+            self.received.append(signum)
+            self._untold.append(signum)
+            self._tell()
         self._first_at = self._first_at or now
         if not self._held:
             raise Stopped
@@ -66,5 +70,13 @@ class StopSignals:
     def listen(self, listener: Callable[[int], Any]) -> None:
         """Tell a function of every signal, also of those that have come: a ``Stopped`` may have been swallowed."""
         self._listener = listener
-        for signum in self.received:
-            listener(signum)
+        self._tell()
+
+    def _tell(self) -> None:
+        # Another signal may come anywhere in here: each is taken off in one piece, so that it is told once.
+        while self._listener is not None:
+            try:
+                signum = self._untold.popleft()
+            except IndexError:
+                return
+            self._listener(signum)

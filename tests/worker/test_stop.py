@@ -87,7 +87,7 @@ def test_a_listener_hears_what_came_before_it() -> None:
         stop.listen(heard.append)
         clock.advance(ECHO)
         kill(INT)
-        assert heard == [TERM, INT]
+        assert heard == stop.received == [TERM, INT]
 
 
 def test_a_signal_whose_exception_is_swallowed_is_not_lost() -> None:
@@ -198,6 +198,22 @@ def test_a_worker_that_watches_for_changes_ends_with_its_child(spawn_worker: Any
     assert worker.wait(20) == 0
     assert worker.log.count("Stopping") == 1
     wait_for(lambda: not any(child.is_running() for child in children), message="the end of all processes")
+
+
+@sqlite_only
+@pytest.mark.parametrize("signum", [TERM, INT])
+def test_a_worker_that_watches_for_changes_ends_well_before_its_child_has_begun(
+    transactional_db: None, tmp_path: Path, signum: signal.Signals
+) -> None:
+    """The child is killed by the signal then, which is no failure."""
+    worker = WorkerProcess(("-c", "1", "-l", "INFO", "--reload"), tmp_path / "log", {})
+    try:
+        wait_for(worker.children, 20, "a child")
+        worker.send_signal(signum)
+        assert worker.wait(20) == 0
+        assert "ready." not in worker.log
+    finally:
+        worker.finish()
 
 
 @sqlite_only
