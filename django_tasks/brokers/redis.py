@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from django_tasks.brokers.base import Beat, Broker, Delivery, Follow, Settlement, Size, Verb
@@ -41,8 +41,6 @@ class RedisBroker(Broker):
         super().__init__(url, **options)
         check_options(self.options)
         self.connections = RedisConnections("BROKER_URL", url, timeout=self.timeout, options=self.options)
-        #: Unlike the time of day, nobody sets it.
-        self.clock = time.monotonic
         self.server_clock = ServerClock(self.connections)
         self.lists = Lists(self.options)
         self.ledger = Ledger(self.connections, self.lists, self.now, self.lease, self.accept)
@@ -58,7 +56,7 @@ class RedisBroker(Broker):
 
     def now(self) -> float:
         """Return the server's time."""
-        return self.clock() + self.server_clock.offset(self.clock)
+        return self.clock() + self.server_clock.offset
 
     def check(self) -> None:
         """Make sure that the server is not too old, and warn of one that may delete messages."""
@@ -188,18 +186,14 @@ class ServerClock:
 
     def __init__(self, connections: RedisConnections) -> None:
         self.connections = connections
-        self._offset: float | None = None
-        self._asked_at = 0.0
+        self.offset = 0.0
+        self._asked_at: float | None = None
 
-    def offset(self, clock: Any) -> float:
-        """Return the difference, or as long as nobody has asked the server, that of this machine's own time."""
-        return time.time() - float(clock()) if self._offset is None else self._offset
-
-    def keep_set(self, clock: Any) -> None:
+    def keep_set(self, clock: Callable[[], float]) -> None:
         """Ask the server now and then; ``clock`` gives our own time."""
-        if self._offset is not None and time.monotonic() - self._asked_at < CLOCK_AGE:
+        if self._asked_at is not None and time.monotonic() - self._asked_at < CLOCK_AGE:
             return
         before = clock()
         seconds, microseconds = self.connections.run(lambda client: client.time())
-        self._offset = seconds + microseconds / 1e6 - (before + clock()) / 2
+        self.offset = seconds + microseconds / 1e6 - (before + clock()) / 2
         self._asked_at = time.monotonic()

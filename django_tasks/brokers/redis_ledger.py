@@ -20,12 +20,13 @@ FORGOTTEN = 3
 DUE = 1000
 
 _DIRECTORY = Path(__file__).with_name("lua")
-SEND, RESERVE, SETTLE, HELD, DUE_SCRIPT, HEARTBEAT, GOODBYE, RELEASE, RESCUE, SIZES, TAKE, UNBURY, MARK = (
+SEND, RESERVE, SETTLE, HELD, DUE_SCRIPT, HEARTBEAT, GOODBYE, RELEASE, RESCUE, SIZES, TAKE, UNBURY, MARK, ACK = (
     Script(_DIRECTORY, "ledger", name)
     for name in (
         *("send", "reserve", "settle", "held", "due", "heartbeat", "goodbye", "release", "rescue", "sizes", "take"),
         "unbury",
         "mark",
+        "ack",
     )
 )
 
@@ -138,6 +139,18 @@ class Ledger:
         Args:
             endings: settlements, None where no delivery stands behind, each with the messages that follow.
         """
+        owners = {
+            (s.delivery.handle.list, s.delivery.handle.worker) if s and s.verb is Verb.ACK and not follow else None
+            for s, follow in endings
+        }
+        if len(owners) == 1 and (owner := owners.pop()):
+            fields = [settlement.delivery.handle.field for settlement, _ in endings if settlement]
+            lost = set(self.run(ACK, group_of(owner[:1]), owner[1], *fields))
+        else:
+            lost = self._settle_all(endings)
+        return [s for place, (s, _) in enumerate(endings, 1) if s and place in lost]
+
+    def _settle_all(self, endings: Sequence[tuple[Settlement | None, Sequence[Outgoing]]]) -> set[int]:
         names = [settlement.delivery.handle.list for settlement, _ in endings if settlement]
         group, numbers = _numbered([*names, *(each.list for _, follow in endings for each in follow)])
         flagged = self._flagged([settlement for settlement, _ in endings if settlement])
@@ -151,8 +164,7 @@ class Ledger:
                 arguments += _verb(settlement, self.now(), flagged.get(handle, b""))
             arguments.append(len(follow))
             arguments += chain.from_iterable((numbers[each.list], *each[1:]) for each in follow)
-        lost = set(self.run(SETTLE, group, *arguments))
-        return [s for place, (s, _) in enumerate(endings, 1) if s and place in lost]
+        return set(self.run(SETTLE, group, *arguments))
 
     def _flagged(self, settlements: Sequence[Settlement]) -> dict[Held, bytes]:
         """Return the envelopes that go back with word that they have been in a worker's hands."""
