@@ -167,7 +167,10 @@ class Batch:
                 logger.warning("%d messages cannot be given back now: %s", len(waiting), exc)
 
     def learn(self, tasks: int, seconds: float, full: bool) -> None:
-        """Choose the size of the next reserve by how long this one took."""
+        """Choose the size of the next reserve by how long the tasks of this one took.
+
+        The servers' time is left out: the longer a round trip takes, the more it has to be shared.
+        """
         self._seconds_per_task += 0.3 * (seconds / max(tasks, 1) - self._seconds_per_task)
         worth = int(WORTH / max(self._seconds_per_task, 1e-6)) or 1
         # Growing takes full batches; a slow one shrinks it at once.

@@ -138,11 +138,12 @@ class Slot:
         self.batch.start(deliveries)
         if len(deliveries) > 1:
             self.on_batch()
-        count = 0
+        count, worked = 0, 0.0
         try:
             while (delivery := self.batch.next()) is not None:
                 # In a process that was stopped meanwhile, others may have taken over what it held.
-                late = self.clock() - now > self.app.broker.lease
+                began = self.clock()
+                late = began - now > self.app.broker.lease
                 if late or self.stopping() or not self._enter(delivery):
                     self.batch.take_back(delivery)
                     break
@@ -151,11 +152,13 @@ class Slot:
                 finally:
                     self.room.leave(self)
                 count += 1
-                if self.batch.is_due(self.clock()):
+                ended = self.clock()
+                worked += ended - began
+                if self.batch.is_due(ended):
                     self.batch.flush(self._gives_up)
         finally:
             self.batch.close(self._gives_up)
-        self.batch.learn(count, self.clock() - now, full)
+        self.batch.learn(count, worked, full)
 
     def _enter(self, delivery: Delivery) -> bool:
         """Begin a run; where one more death would bury the message, with nothing beside it in this process."""

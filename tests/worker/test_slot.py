@@ -200,6 +200,27 @@ def test_batches_grow_with_short_tasks_and_shrink_with_long_ones(app: App, slot:
     assert slot.batch.size == 1
 
 
+def test_batches_grow_though_the_servers_are_slow(app: App, slot: Slot, clock: Clock) -> None:
+    """All the more: each task costs less of a round trip then."""
+    for name in ("reserve", "finish"):
+        slow_down(app.broker, name, clock)
+    taking = make_taking(clock)
+    taking.delay_many([(0.0001,)] * 100)
+    while app.broker.sizes():
+        poll(slot)
+    assert slot.batch.size > 10
+
+
+def slow_down(broker: Any, name: str, clock: Clock) -> None:
+    real = getattr(broker, name)
+
+    def call(*args: Any) -> Any:
+        clock.advance(0.05)
+        return real(*args)
+
+    setattr(broker, name, call)
+
+
 def test_batches_do_not_grow_while_there_is_little_to_do(app: App, slot: Slot, clock: Clock) -> None:
     taking = make_taking(clock)
     taking.delay_many([(0.0001,)] * 50)
