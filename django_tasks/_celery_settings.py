@@ -8,7 +8,7 @@ _NEW_SPELLING = """
     broker_connection_max_retries broker_connection_retry broker_connection_retry_on_startup
     broker_failover_strategy broker_heartbeat broker_heartbeat_checkrate broker_host broker_login_method
     broker_native_delayed_delivery_queue_type broker_password broker_pool_acquire_timeout broker_pool_limit
-    broker_port broker_read_url broker_transport broker_use_ssl broker_user broker_vhost broker_write_url
+    broker_port broker_read_url broker_transport broker_user broker_vhost broker_write_url
     cache_backend cache_backend_options control_exchange control_queue_durable control_queue_exclusive
     control_queue_expires control_queue_ttl database_create_tables_at_setup database_engine_callback
     database_engine_options database_short_lived_sessions database_table_names database_table_schemas database_url

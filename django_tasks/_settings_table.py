@@ -109,6 +109,11 @@ def _options(value: Any) -> dict[str, Any]:
     return dict(value)
 
 
+def _tls(value: Any) -> dict[str, Any] | None:
+    # The names are redis-py's; without any, certificates are looked at.
+    return {"ssl_cert_reqs": "required"} if value is True else _options(value) if value else None
+
+
 def _retry_policy(value: Any) -> dict[str, Any]:
     policy = {**RETRY_POLICY, **_options(value)}
     _require(policy.keys() == RETRY_POLICY.keys())
@@ -190,6 +195,7 @@ LIMIT = Kind(
 )
 RATE = Kind("a number per second, a text such as '100/m' (s, m or h), or None", '"100/m"', _or_none(_rate))
 OPTIONS = Kind("a dict", '{"name": "value"}', _options)
+TLS = Kind("a dict of options for TLS, True or None", '{"ssl_ca_certs": "/etc/ca.pem"}', _tls)
 POLICY = Kind(f"a dict with numbers for some of {', '.join(RETRY_POLICY)}", '{"max_retries": 5}', _retry_policy)
 POOL = Kind("'prefork', 'threads', 'solo' or None", '"threads"', _or_none(_pool))
 LEVEL = Kind("the name or number of a log level", '"INFO"', _level)
@@ -213,6 +219,11 @@ SETTINGS: tuple[Setting, ...] = (
         "Where messages wait; `django-db://alias` is another database, `redis://host:port/number` a Redis.",
     ),
     Setting("BROKER_TRANSPORT_OPTIONS", {}, OPTIONS, "Further options for a broker on Redis (see Operations)."),
+    Setting(
+        "BROKER_USE_SSL", None, TLS,
+        "TLS for a broker on Redis, also where its URL is not `rediss://`: `ssl_ca_certs`, `ssl_certfile`, "
+        "`ssl_keyfile`, `ssl_cert_reqs`; True: with the usual certificates.",
+    ),
     Setting(
         "BROKER_CONNECTION_TIMEOUT", 2.0, PERIOD,
         "Seconds until a broker, or a Redis for results, that is away is an error (Celery: 4).",

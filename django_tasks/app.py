@@ -173,6 +173,7 @@ class App(CeleryAPI):
             lease=conf.worker_lease,
             options=conf.broker_transport_options,
             timeout=conf.broker_connection_timeout,
+            tls=conf.broker_use_ssl,
         )
         return broker
 

@@ -260,6 +260,8 @@ class TestValues:
             ("TASK_DEFAULT_PRIORITY", 0, 0),
             ("TASK_DEFAULT_PRIORITY", -5, -5),
             ("ACCEPT_CONTENT", {"json"}, ("json",)),
+            ("BROKER_USE_SSL", True, {"ssl_cert_reqs": "required"}),
+            ("BROKER_USE_SSL", {"ssl_ca_certs": "/ca.pem"}, {"ssl_ca_certs": "/ca.pem"}),
             ("IMPORTS", "shop.jobs", ("shop.jobs",)),
             ("TASK_PUBLISH_RETRY_POLICY", {"max_retries": None}, {
                 "max_retries": None, "interval_start": 0.0, "interval_step": 0.2, "interval_max": 1.0}),
@@ -281,6 +283,7 @@ class TestValues:
             ("BROKER_URL", ["memory://"]),
             ("BROKER_TRANSPORT_OPTIONS", [1]),
             ("BROKER_CONNECTION_TIMEOUT", 0),
+            ("BROKER_USE_SSL", "yes"),
             ("RESULT_EXPIRES", "3600"),
             ("RESULT_EXPIRES", -1),
             ("RESULT_EXPIRES", False),

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from django_tasks.brokers.redis import RedisBroker
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError
 from django_tasks.redis_connections import RedisConnections, Script
 from tests.servers import Redis, free_port, require
@@ -108,6 +109,8 @@ def test_tls(certificates: Path) -> None:
         assert ping(connect(f"rediss://localhost:{port}/0?ssl_ca_certs={cert}"))
         assert ping(connect(f"redis://localhost:{port}/0", tls={"ssl_ca_certs": cert}))
         assert ping(connect(f"rediss://localhost:{port}/0?ssl_cert_reqs=none&ssl_check_hostname=false"))
+        broker = RedisBroker(f"redis://localhost:{port}/0", accept=frozenset(), tls={"ssl_ca_certs": cert})
+        broker.check()
         assert "certificate" in fails(connect(f"rediss://localhost:{port}/0"))
 
 

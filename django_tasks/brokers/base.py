@@ -118,6 +118,7 @@ class Broker:
         lease: seconds after its last heartbeat at which a worker is taken for dead.
         options: ``BROKER_TRANSPORT_OPTIONS``.
         timeout: seconds that the server has to take a connection, and to answer.
+        tls: ``BROKER_USE_SSL``.
     """
 
     #: Other processes see the messages.
@@ -138,6 +139,7 @@ class Broker:
         lease: float = 30.0,
         options: dict[str, Any] | None = None,
         timeout: float = 2.0,
+        tls: dict[str, Any] | None = None,
     ) -> None:
         self.url = url
         self.accept = accept
@@ -145,6 +147,7 @@ class Broker:
         self.lease = lease
         self.options = options or {}
         self.timeout = timeout
+        self.tls = tls
         self.clock: Callable[[], float] = time.time
 
     # -- required

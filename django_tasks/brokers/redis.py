@@ -40,7 +40,7 @@ class RedisBroker(Broker):
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
         check_options(self.options)
-        self.connections = RedisConnections("BROKER_URL", url, timeout=self.timeout, options=self.options)
+        self.connections = RedisConnections("BROKER_URL", url, timeout=self.timeout, options=self.options, tls=self.tls)
         self.server_clock = ServerClock(self.connections)
         self.lists = Lists(self.options)
         self.ledger = Ledger(self.connections, self.lists, self.now, self.lease, self.accept)
