@@ -111,10 +111,15 @@ class Waiter:
             raise TimeoutError("a blocking command has not ended")
         if wakeup in ready:
             drain(wakeup)
-        waiting = [each for each, descriptor in zip(blocked, descriptors, strict=True) if descriptor not in ready]
+        ended = [each for each, descriptor in zip(blocked, descriptors, strict=True) if descriptor in ready]
+        waiting = [each for each in blocked if each not in ended]
+        moved = [connection.end() for connection in ended]
         if waiting:  # or they would take messages while this worker is busy
-            self.connections.run(lambda client: _unblock(client, waiting))
-        moved = [connection.end() for connection in blocked]
+            if ended:
+                ended[0].unblock(waiting)
+            else:
+                self.connections.run(lambda client: [client.client_unblock(each.client_id) for each in waiting])
+            moved += [connection.end() for connection in waiting]
         self._mine.set_aside = any(moved)
 
     def _connection(self, name: str) -> Blocked:
@@ -166,13 +171,13 @@ class Blocked:
         """Read the answer; return whether a message was moved."""
         return self.connection.read_response() is not None
 
+    def unblock(self, others: Sequence[Blocked]) -> None:
+        """End the waits of other connections; this one has ended."""
+        commands = [("CLIENT", "UNBLOCK", each.client_id) for each in others]
+        self.connection.send_packed_command(self.connection.pack_commands(commands))
+        for _ in commands:
+            self.connection.read_response()
+
     def close(self) -> None:
         """Close the connection."""
         self.connection.disconnect()
-
-
-def _unblock(client: Any, waiting: Sequence[Blocked]) -> None:
-    with client.pipeline(transaction=False) as pipeline:
-        for each in waiting:
-            pipeline.client_unblock(each.client_id)
-        pipeline.execute()

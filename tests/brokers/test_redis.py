@@ -11,6 +11,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from django_tasks.brokers.base import Settlement, Size, Verb, new_lease
 from django_tasks.brokers.browse import DEAD, DELAYED, RUNNING, WAITING, Wanted
@@ -111,6 +113,40 @@ def test_what_cannot_be_read_goes_all_ways(broker: RedisBroker, client: Any, han
         assert letter.payload == envelope
     assert broker.browser.drop([letter]) == 1
     assert broker.sizes() == {}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """Return an envelope with something wrong in one place, or cut off, or no envelope at all."""
+    envelope = json.loads(celerys("id"))
+    table = draw(st.sampled_from([envelope, envelope["headers"], envelope["properties"]]))
+    table[draw(st.sampled_from(sorted(table)))] = draw(JSON)
+    data = json.dumps(envelope).encode()
+    return draw(st.sampled_from([data, data[: draw(st.integers(0, len(data)))], draw(st.binary(max_size=50))]))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(envelope=damaged())
+def test_nothing_that_anybody_sends_stops_a_worker(broker: RedisBroker, client: Any, envelope: bytes) -> None:
+    client.flushall()
+    client.sadd("{_django_tasks}.queues", "celery")
+    client.lpush("celery", envelope)
+    hand = Hand(broker)
+    deliveries = hand.take()
+    assert len(deliveries) <= 1  # none: it is for later
+    broker.settle([Settlement(each, Verb.RETURN, died=True) for each in deliveries])
+    again = hand.take()
+    assert len(again) == len(deliveries)
+    broker.settle([Settlement(each, Verb.DEAD, reason="no use") for each in again])
+    [stored] = broker.browser.messages(Wanted(), 10)
+    assert stored.state == (DEAD if again else DELAYED)
 
 
 def test_prefix_steps_and_separator(redis_url: str, clock: Clock, client: Any) -> None:
