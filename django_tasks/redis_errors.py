@@ -78,6 +78,8 @@ def translated(exc: BaseException, place: str) -> OperationalError:
         return OperationalError(f"Redis at {place} {meaning}. ({exc})")
     if isinstance(exc, errors.MaxConnectionsError):
         return OperationalError(f"Redis at {place} is kept busy by this process: {exc}. Raise max_connections.")
+    if isinstance(exc, errors.InvalidResponse):
+        return OperationalError(f"What answers at {place} is no Redis. ({exc})")
     if isinstance(exc, errors.TimeoutError | TimeoutError):
         return OperationalError(f"Redis at {place} does not answer. ({exc})")
     if isinstance(exc, errors.ConnectionError | OSError):

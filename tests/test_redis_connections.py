@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,20 @@ def test_a_server_that_accepts_and_never_answers() -> None:
         text = fails(connect(f"redis://:hunter2@127.0.0.1:{silent.getsockname()[1]}/0", timeout=0.2))
     assert "does not answer" in text
     assert "hunter2" not in text
+
+
+def test_a_server_that_is_no_redis() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def answer() -> None:
+            with other.accept()[0] as connection:
+                connection.recv(1000)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert "is no Redis" in fails(connect(f"redis://127.0.0.1:{other.getsockname()[1]}/0"))
+        thread.join()
 
 
 def test_a_frozen_server_thaws(server: Redis) -> None:

@@ -62,6 +62,7 @@ class RedisBroker(Broker):
         """Make sure that the server is not too old, and warn of one that may delete messages."""
         self.connections.check_version()
         policy = self.connections.eviction_policy()
+        self.close()  # whoever checks is about to fork
         if policy != "noeviction":
             logger.warning(
                 "Redis at %s has maxmemory-policy %s: when its memory is full it deletes messages. Set noeviction.",
