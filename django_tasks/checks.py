@@ -20,6 +20,7 @@ from django.conf import settings as django_settings
 from django.core.cache import caches
 from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
 from django.db import connections
+from django.utils.module_loading import import_string
 
 from django_tasks._celery_settings import NEEDS_BEAT, why_without_effect
 from django_tasks.compression import compress
@@ -128,12 +129,14 @@ def _comparable(setting: Setting, value: Any) -> Any:
 
 
 def unusable_urls(conf: Settings) -> Iterator[CheckMessage]:
-    """Find URLs that this release does not speak, or whose library is missing (E003)."""
+    """Find URLs that this release does not speak or cannot read, or whose library is missing (E003)."""
     for name, schemes in _SERVICES.items():
         url = _value(conf, name)
+        options = _value(conf, f"{name.removesuffix('_URL')}_TRANSPORT_OPTIONS")
         try:
-            if url is not None:
-                find_scheme(name, url, schemes)
+            scheme = find_scheme(name, url, schemes) if url is not None else None
+            if scheme is not None and scheme.module == "redis":
+                import_string(scheme.path)(url, accept=frozenset(), options=options)  # connects at its first command
         except ImproperlyConfigured as exc:
             hint = f"Remove it, or set it to '{DEFAULT_URL}', which is the project's own database."
             yield Error(str(exc), hint=hint, id="django_tasks.E003")

@@ -195,6 +195,30 @@ class TestURLs:
             "CELERY_BROKER_URL = 'kafka://host': this release does not speak 'kafka'. "
         )
 
+    @pytest.mark.parametrize("name", ["BROKER_URL", "RESULT_BACKEND"])
+    @pytest.mark.parametrize(
+        ("url", "options", "says"),
+        [
+            ("redis://:hunter2@host/name", {}, "cannot be read"),
+            ("sentinel://:hunter2@host", {}, "needs the name that the sentinels have"),
+            ("redis://:hunter2@host", {"global_keyprefx": "a"}, "Did you mean global_keyprefix"),
+        ],
+    )
+    def test_a_redis_that_cannot_be_used(self, name: str, url: str, options: Any, says: str, settings: Any) -> None:
+        pytest.importorskip("redis")
+        setattr(settings, name, url)
+        setattr(settings, f"{name.removesuffix('_URL')}_TRANSPORT_OPTIONS", options)
+        text = find()["E003"].msg
+        assert says in text
+        assert "hunter2" not in text
+
+    def test_a_redis_that_can_be_used(self, settings: Any) -> None:
+        """Whether it is there is not asked: checks run before servers are up."""
+        pytest.importorskip("redis")
+        settings.BROKER_URL = settings.RESULT_BACKEND = "redis://user:hunter2@localhost:1/0"
+        settings.RESULT_BACKEND_TRANSPORT_OPTIONS = {"global_keyprefix": "a"}
+        assert find() == {}
+
     def test_a_missing_library(self, monkeypatch: pytest.MonkeyPatch) -> None:
         scheme = BROKER_SCHEMES["memory"]._replace(module="no_such_library_for_test", extra="x")
         monkeypatch.setitem(BROKER_SCHEMES, "memory", scheme)

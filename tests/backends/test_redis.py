@@ -427,30 +427,52 @@ def test_a_child_listens_for_itself(backend: RedisBackend, redis_server: Redis) 
 
 def test_ten_thousand_gets_leak_no_connection(redis_url: str, redis_server: Redis) -> None:
     """As in a web server with threads: half of the results are there already, half come while they are waited for."""
-    admin = redis_server.connect()
-    others = len(admin.client_list())
-    backend, writer = make(f"{redis_url}?max_connections=8"), make(redis_url)
+    backend, writer = make(f"{redis_url}?max_connections=8", options={"client_name": "ours"}), make(redis_url)
     ids = [str(number) for number in range(10_000)]
     writer.store([done(writer, task_id) for task_id in ids[::2]])
-    most = 0
+    admin, counts = redis_server.connect(), []
 
     def get(thread: int) -> int:
         results = [AsyncResult(task_id, backend=backend) for task_id in ids[thread::20]]
         return sum(result.get(timeout=60, disable_sync_subtasks=False) for result in results)
 
+    def count() -> int:
+        return [client["name"] for client in admin.client_list()].count("ours")
+
     def store() -> int:
-        nonlocal most
         for start in range(1, len(ids), 100):
             writer.store([done(writer, task_id) for task_id in ids[start : start + 100 : 2]])
-            most = max(most, len(admin.client_list()))
+            counts.append(count())
         return 0
 
     assert sum(together(*(partial(get, thread) for thread in range(20)), store)) == 5 * len(ids)
-    ours = len(admin.client_list()) - others - 1  # the writer has one
-    assert max(ours, most - others - 1) <= 8 + 1  # the pool's, and the one that listens
+    assert 1 < max(*counts, count()) <= 8 + 1  # the pool's, and the one that listens
     backend.close()
     writer.close()
-    wait_for(lambda: len(admin.client_list()) == others)
+    wait_for(lambda: count() == 0)
+
+
+# -- with workers
+
+
+@pytest.mark.parametrize("broker", ["redis", "django-db"])
+def test_workers_and_callers(broker: str, redis_url: str, redis_server: Redis, spawn_worker: Any) -> None:
+    """On one Redis, and with messages in the database; the server is killed while a result is waited for."""
+    urls = {"BROKER_URL": redis_url if broker == "redis" else "django-db://", "RESULT_BACKEND": redis_url}
+    with app_of_test(urls["BROKER_URL"], backend=redis_url) as app:
+        spawn_worker("-c", "2", "-l", "INFO", settings=urls)
+        sums = [app.send_task("tests.testapp.tasks.add", (number, 1)) for number in range(50)]
+        bad = app.send_task("tests.testapp.tasks.fail")
+        assert [result.get(timeout=60) for result in sums] == [number + 1 for number in range(50)]
+        with pytest.raises(ValueError, match="as asked"):
+            bad.get(timeout=60)
+        late = app.send_task("tests.testapp.tasks.slow", (1.0,))
+        with meanwhile(lambda: late.get(timeout=60)) as waiting:
+            wait_for(lambda: redis_server.connect().pubsub_channels())
+            redis_server.kill()
+            redis_server.start()
+        assert waiting.result() == 1.0
+        app.close()
 
 
 # -- settings
