@@ -14,7 +14,7 @@ _NEW_SPELLING = """
     database_engine_options database_short_lived_sessions database_table_names database_table_schemas database_url
     enable_utc event_exchange event_queue_durable event_queue_exclusive event_queue_expires event_queue_prefix
     event_queue_ttl event_serializer redis_backend_credential_provider redis_backend_health_check_interval
-    redis_backend_use_ssl redis_client_name redis_db redis_host redis_max_connections redis_password redis_port
+    redis_client_name redis_db redis_host redis_max_connections redis_password redis_port
     redis_retry_on_timeout redis_socket_connect_timeout redis_socket_keepalive redis_socket_timeout redis_username
     result_backend_always_retry result_backend_base_sleep_between_retries_ms result_backend_max_retries
     result_backend_max_sleep_between_retries_ms result_backend_thread_safe

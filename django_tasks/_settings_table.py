@@ -236,6 +236,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "RESULT_BACKEND_TRANSPORT_OPTIONS", {}, OPTIONS, "Further options for results on Redis (see Operations)."
     ),
+    Setting("REDIS_BACKEND_USE_SSL", None, TLS, "TLS for results on Redis, as `BROKER_USE_SSL` for messages."),
     Setting(
         "RESULT_EXPIRES", 86400.0, LIMIT,
         "Seconds for which a result is kept, one day by default; None keeps it for ever.",

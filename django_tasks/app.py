@@ -195,6 +195,7 @@ class App(CeleryAPI):
             extended=conf.result_extended,
             options=conf.result_backend_transport_options,
             timeout=conf.broker_connection_timeout,
+            tls=conf.redis_backend_use_ssl,
         )
         return backend
 

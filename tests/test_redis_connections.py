@@ -16,6 +16,7 @@ import pytest
 from django_tasks.brokers.redis import RedisBroker
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError
 from django_tasks.redis_connections import RedisConnections, Script
+from tests.running import app_of_test
 from tests.servers import Redis, free_port, require
 from tests.threads import together
 from tests.waiting import wait_for
@@ -112,6 +113,9 @@ def test_tls(certificates: Path) -> None:
         assert ping(connect(f"rediss://localhost:{port}/0?ssl_cert_reqs=none&ssl_check_hostname=false"))
         broker = RedisBroker(f"redis://localhost:{port}/0", accept=frozenset(), tls={"ssl_ca_certs": cert})
         broker.check()
+        tls_of_results = {"redis_backend_use_ssl": {"ssl_ca_certs": cert}}
+        with app_of_test(backend=f"redis://localhost:{port}/0", **tls_of_results) as app:
+            assert app.backend.get(["id"]) == {}
         assert "certificate" in fails(connect(f"rediss://localhost:{port}/0"))
 
 

@@ -37,6 +37,7 @@ class ResultBackend:
         extended: keep the task's name, arguments, queue and worker too, where that is a choice.
         options: ``RESULT_BACKEND_TRANSPORT_OPTIONS``.
         timeout: seconds that a server has to take a connection, and to answer.
+        tls: ``REDIS_BACKEND_USE_SSL``.
     """
 
     #: Whether a worker that lost its lease cannot overwrite what was stored since.
@@ -54,6 +55,7 @@ class ResultBackend:
         extended: bool = False,
         options: dict[str, Any] | None = None,
         timeout: float = 2.0,
+        tls: dict[str, Any] | None = None,
     ) -> None:
         self.url = url
         self.serializer = serializer
@@ -62,6 +64,7 @@ class ResultBackend:
         self.extended = extended
         self.options = options or {}
         self.timeout = timeout
+        self.tls = tls
 
     @property
     def expires_unfinished(self) -> float | None:

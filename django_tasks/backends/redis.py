@@ -49,7 +49,8 @@ class RedisBackend(ResultBackend):
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
         _check_options(self.options)
-        self.connections = RedisConnections("RESULT_BACKEND", url, timeout=self.timeout, options=self.options)
+        common: dict[str, Any] = {"timeout": self.timeout, "options": self.options, "tls": self.tls}
+        self.connections = RedisConnections("RESULT_BACKEND", url, **common)
         prefix: str = self.options.get("global_keyprefix") or ""
         if prefix and prefix[-1] not in ":_-.":
             prefix += "_"  # as Celery does it
