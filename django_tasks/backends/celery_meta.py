@@ -28,6 +28,9 @@ def encode_meta(meta: TaskMeta, extended: bool) -> bytes:
 
     Args:
         extended: write also what ``RESULT_EXTENDED`` is about.
+
+    Raises:
+        EncodeError: the id or the name of the state is not valid Unicode.
     """
     fields: dict[str, Any] = {
         "status": meta.status,
@@ -37,32 +40,39 @@ def encode_meta(meta: TaskMeta, extended: bool) -> bytes:
         "date_done": None if meta.date_done is None else meta.date_done.isoformat(),
         "task_id": meta.task_id,
     }
-    fields |= {name: value for name in ("group_id", "parent_id") if (value := getattr(meta, name)) is not None}
+    if meta.group_id is not None:
+        fields["group_id"] = meta.group_id
+    if meta.parent_id is not None:
+        fields["parent_id"] = meta.parent_id
     if extended:
         fields |= {name: getattr(meta, name) for name in ("name", "args", "kwargs", "worker", "retries", "queue")}
         if meta.date_started is not None:  # Celery's have none
             fields["date_started"] = meta.date_started.isoformat()
     elif meta.retries:
         fields["retries"] = meta.retries  # a redelivered message needs it to know its own end
-    if meta.result is None or meta.result.content_type == JSON:
-        return _as_json(fields, meta.result)
-    value = serialization.loads(meta.result.data, meta.result.content_type, meta.result.content_encoding, _ANYTHING)
-    return _as_other({**fields, "result": value}, serialization.serializer_name(meta.result.content_type))
+    result = meta.result
+    if result is None or result.content_type == JSON:
+        return _as_json(fields, result)
+    fields["result"] = serialization.loads(result.data, result.content_type, result.content_encoding, _ANYTHING)
+    return _as_other(fields, serialization.serializer_name(result.content_type))
 
 
 def _as_json(fields: dict[str, Any], result: Encoded | None) -> bytes:
     """Put the result, which is JSON already, into its place."""
-    whole: dict[str, Any] = dict(fields)
     if result is not None:
-        whole["result"] = orjson.Fragment(result.data)
-    for name in ("args", "kwargs"):
-        if fields.get(name):
-            whole[name] = orjson.Fragment(_shown(fields[name]))
+        fields["result"] = orjson.Fragment(result.data)
+    for name in ("args", "kwargs") if "args" in fields else ():
+        if fields[name]:
+            fields[name] = orjson.Fragment(_shown(fields[name]))
     try:
-        return orjson.dumps(whole)
-    except TypeError:  # a text with half of a surrogate pair, which only the traceback may have
-        whole["traceback"] = str(fields["traceback"]).encode("utf-8", "replace").decode()
-        return orjson.dumps(whole)
+        return orjson.dumps(fields)
+    except TypeError:  # half of a surrogate pair, which a traceback may have
+        if fields["traceback"]:
+            fields["traceback"] = fields["traceback"].encode("utf-8", "replace").decode()
+    try:
+        return orjson.dumps(fields)
+    except TypeError as exc:
+        raise EncodeError(f"The state of task {fields['task_id']!r:.100} cannot be written as JSON: {exc}.") from exc
 
 
 def _shown(value: Any) -> bytes:

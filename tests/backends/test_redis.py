@@ -21,6 +21,7 @@ from django_tasks.backends.redis import RedisBackend
 from django_tasks.exceptions import (
     ContentDisallowed,
     DecodeError,
+    EncodeError,
     ImproperlyConfigured,
     OperationalError,
     TaskRevokedError,
@@ -181,6 +182,13 @@ def test_a_whole_task(redis_url: str) -> None:
         assert good.state == "PENDING"
         assert (bad.name, bad.args, bad.worker, bad.queue) == ("", None, "", "")
         app.close()
+
+
+def test_ids_and_states_that_are_no_unicode(backend: RedisBackend) -> None:
+    for meta in (TaskMeta("\ud800", SUCCESS), TaskMeta("id", "\ud800")):
+        with pytest.raises(EncodeError, match="cannot be written as JSON"):
+            backend.store([done(backend), meta])
+    assert backend.get(["\ud800", "id"]) == {}
 
 
 # -- the first end wins
