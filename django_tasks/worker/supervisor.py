@@ -105,7 +105,8 @@ class Supervisor:
                 self.processes.kill(pid, shared.STUCK, f"it has been stopped for {self.app.broker.lease:g} s")
 
     def _report_ready(self) -> None:
-        if not self.ready and self.page.broker_tick and all(s.state != shared.STARTING for s in self.page.seats):
+        at_work = self.page.broker_tick and all(seat.state != shared.STARTING for seat in self.page.seats)
+        if not self.ready and (at_work or self.page.drained):  # a burst may be over before anybody has looked
             self.ready = True
             logger.info("%s ready.", self.options.hostname)
             if signals.worker_ready.receivers:

@@ -11,10 +11,12 @@ from typing import Any
 import psutil
 import pytest
 
-from django_tasks import states
+from django_tasks import App, states
 from django_tasks.brokers.base import Size
 from django_tasks.current import get_current_app
 from django_tasks.exceptions import TaskRevokedError, TimeLimitExceeded, WorkerLostError
+from django_tasks.worker.options import WorkerOptions
+from django_tasks.worker.supervisor import Supervisor
 from tests.processes import WorkerProcess
 from tests.testapp.tasks import add, slow
 from tests.waiting import wait_for
@@ -109,6 +111,17 @@ def test_burst(spawn: Spawn, pool: str) -> None:
     assert worker.wait() == 0
     assert [result.result for result in results] == list(range(1, 41))
     assert size() == Size()
+
+
+def test_a_burst_that_is_over_at_once_has_been_ready(memory_app: App, caplog: pytest.LogCaptureFixture) -> None:
+    """Its processes may have come and gone before the supervisor looks for the first time."""
+    caplog.set_level("INFO", "django_tasks.worker")
+    supervisor = Supervisor(memory_app, WorkerOptions("quick@test", ("celery",), burst=True), [])
+    supervisor._report_ready()
+    assert not supervisor.ready
+    supervisor.page.drained = 1
+    supervisor._report_ready()
+    assert "quick@test ready." in caplog.messages
 
 
 def test_a_burst_outlives_the_death_of_its_process(spawn: Spawn, path: Path) -> None:
