@@ -118,6 +118,7 @@ class Listener:
 
     def _listen(self) -> None:
         """Listen on a new connection until nobody waits any more."""
+        self.connections.run(lambda client: client.ping())  # or it stays with a server that has failed
         connection = self.connections.new_connection()
         try:
             connection.connect()

@@ -364,6 +364,20 @@ def test_a_restart_is_outwaited(server: Redis) -> None:
     backend.close()
 
 
+def test_a_fail_over_is_outwaited(server: Redis) -> None:
+    """Nobody but the thread that listens finds out that the first server is gone."""
+    with Redis() as second:
+        backend = make(f"{server.url()};{second.url()}", timeout=1.0)
+        with meanwhile(lambda: [meta.task_id for meta in backend.wait(["1", "2"], 60, None)]) as waiting:
+            wait_for(lambda: listeners(server.connect()) == 1)
+            make(second.url()).store([done(backend, "1")])
+            server.kill()
+            wait_for(lambda: listeners(second.connect()) == 1)
+            make(second.url()).store([done(backend, "2")])
+        assert waiting.result() == ["1", "2"]
+        backend.close()
+
+
 def test_a_server_that_falls_silent(
     server: Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
