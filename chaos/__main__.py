@@ -11,12 +11,13 @@ import argparse
 import sys
 from types import ModuleType
 
-from chaos import delayed, faults, idle
+from chaos import delayed, faults, idle, snapshot
 
 SCENARIOS: dict[str, ModuleType] = {
     "faults": faults,
     "delayed": delayed,
     "idle": idle,
+    "snapshot": snapshot,
 }
 
 

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from chaos import record
-from django_tasks import shared_task
+from django_tasks import shared_task, signals
+from django_tasks.current import get_current_app
 
 
 @contextmanager
@@ -62,3 +63,26 @@ def poison(self: Any) -> None:
     """Kill the process that runs this."""
     with recorded(self.request):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@shared_task(ignore_result=True)
+def nothing() -> None:
+    """Do nothing."""
+
+
+@signals.worker_process_init.connect
+def time_claims(**_: Any) -> None:
+    """Write down how long each claim takes that brings something, where a scenario wants to know."""
+    if "CHAOS_TIME_CLAIMS" not in os.environ:
+        return
+    broker: Any = get_current_app().broker
+    reserve = broker.reserve
+
+    def timed(*arguments: Any) -> Any:
+        begin = time.perf_counter()
+        deliveries = reserve(*arguments)
+        if deliveries:
+            record.write("claim", f"{time.perf_counter() - begin:.6f}", str(len(deliveries)))
+        return deliveries
+
+    broker.reserve = timed

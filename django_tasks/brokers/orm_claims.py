@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from collections.abc import Sequence
 
+from django_tasks.brokers import orm_sql as sql
 from django_tasks.brokers.base import Delivery, deliver
-from django_tasks.brokers.orm_table import ALONE, READY, MessageTable
+from django_tasks.brokers.orm_frontier import Frontier
+from django_tasks.brokers.orm_table import ALONE, READY, MessageTable, Row
 from django_tasks.databases import Database
 
 #: Seconds between looks at the messages that are to be reserved alone.
@@ -21,6 +25,8 @@ class Claims:
         self.accept = accept
         self._looked_at = 0.0
         self._turn = 0
+        #: By queue.
+        self.frontiers: defaultdict[str, Frontier] = defaultdict(Frontier)
 
     def reserve(self, worker: str, queues: Sequence[str], limit: int, lease: int, now: float) -> list[Delivery]:
         """Claim up to ``limit`` messages, each time beginning with another queue."""
@@ -30,7 +36,8 @@ class Claims:
         deliveries: list[Delivery] = []
         for position in range(len(queues)):
             queue = queues[(self._turn + position) % len(queues)]
-            deliveries += self._claim(READY, queue, worker, limit - len(deliveries), lease, now)
+            rows = self._claim_ready(queue, worker, limit - len(deliveries), lease, now)
+            deliveries += self._deliveries(rows, lease)
             if len(deliveries) >= limit:
                 break
         return deliveries
@@ -39,12 +46,35 @@ class Claims:
         if abs(now - self._looked_at) >= ALONE_INTERVAL:  # a clock may be set back
             for queue in queues:
                 if found := self._claim(ALONE, queue, worker, 1, lease, now):
-                    return found
+                    return self._deliveries(found, lease)
             self._looked_at = now
         return []
 
-    def _claim(self, status: int, queue: str, worker: str, limit: int, lease: int, now: float) -> list[Delivery]:
-        rows = self.database.run(lambda: self.messages.claim(status, queue, limit, worker, lease, now))
+    def _claim_ready(self, queue: str, worker: str, limit: int, lease: int, now: float) -> list[Row]:
+        """Claim from the beginning or, where that takes too long, what is more urgent than the frontier and beyond."""
+        if self.database.connection.vendor != "postgresql":
+            return self._claim(READY, queue, worker, limit, lease, now)
+        frontier, begin = self.frontiers[queue], time.monotonic()
+        if (start := frontier.start(begin)) is None:
+            rows = self._claim(READY, queue, worker, limit, lease, now)
+            frontier.looked(time.monotonic() - begin, begin)
+        else:
+            rows = self._claim_part(sql.CLAIM_BEFORE, start[:1], queue, worker, limit, lease, now)
+            if len(rows) < limit:
+                rows += self._claim_part(sql.CLAIM_FROM, start, queue, worker, limit - len(rows), lease, now)
+        if rows:
+            frontier.reached((rows[-1][7], rows[-1][0]), begin)
+        return rows
+
+    def _claim(self, status: int, queue: str, worker: str, limit: int, lease: int, now: float) -> list[Row]:
+        return self.database.run(lambda: self.messages.claim(status, queue, limit, worker, lease, now))
+
+    def _claim_part(
+        self, part: str, place: Sequence[int], queue: str, worker: str, limit: int, lease: int, now: float
+    ) -> list[Row]:
+        return self.database.run(lambda: self.messages.claim_part(part, place, queue, limit, worker, lease, now))
+
+    def _deliveries(self, rows: Sequence[Row], lease: int) -> list[Delivery]:
         deliveries = [
             deliver(payload, self.accept, queue, pk, lease, deaths=deaths, refusals=refusals, alone=bool(alone),
                     redelivered=bool(redelivered), admitted=bool(admitted))

@@ -53,16 +53,28 @@ CHANNEL = "django_tasks"
 NOTIFY = f"SELECT pg_notify('{CHANNEL}', '')"
 LISTEN = f"LISTEN {CHANNEL}"
 
-#: Parameters: status, queue, limit.
-_CANDIDATES = f"SELECT id FROM {TABLE} WHERE status = %s AND queue = %s ORDER BY ranking, id LIMIT %s"
 _MARK = f"UPDATE {TABLE} SET status = 3, worker = %s, lease = %s, reserved_at = %s WHERE"
+
+
+def _candidates(part: str = "") -> str:
+    """Parameters: status, queue, those of the part, limit."""
+    return f"SELECT id FROM {TABLE} WHERE status = %s AND queue = %s {part}ORDER BY ranking, id LIMIT %s"
+
+
+def _claim_on_postgresql(part: str = "") -> str:
+    # The array keeps PostgreSQL from running the locking subquery more than once, which would exceed the limit.
+    return f"{_MARK} id = ANY(ARRAY({_candidates(part)} FOR UPDATE SKIP LOCKED)) RETURNING {RESERVED_COLUMNS}"
+
 
 #: Claim in one statement. Parameters: worker, lease, now, status, queue, limit.
 CLAIM = {
-    # The array keeps PostgreSQL from running the locking subquery more than once, which would exceed the limit.
-    "postgresql": f"{_MARK} id = ANY(ARRAY({_CANDIDATES} FOR UPDATE SKIP LOCKED)) RETURNING {RESERVED_COLUMNS}",
-    "sqlite": f"{_MARK} id IN ({_CANDIDATES}) RETURNING {RESERVED_COLUMNS}",
+    "postgresql": _claim_on_postgresql(),
+    "sqlite": f"{_MARK} id IN ({_candidates()}) RETURNING {RESERVED_COLUMNS}",
 }
+#: Claim what is more urgent than a ranking, and what comes from a place on (``orm_frontier.py``). Parameters before
+#: the limit: ranking; ranking and id.
+CLAIM_BEFORE = _claim_on_postgresql("AND ranking < %s ")
+CLAIM_FROM = _claim_on_postgresql("AND (ranking, id) >= (%s, %s) ")
 #: Claim in two statements, for databases whose UPDATE returns nothing: this one locks, then comes ``mark_claimed``.
 #: Parameters: status, queue, limit.
 SELECT_FOR_CLAIM = (

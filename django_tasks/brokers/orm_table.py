@@ -60,6 +60,14 @@ class MessageTable:
             self.mark([row[0] for row in rows], worker, lease, now)
         return rows
 
+    def claim_part(
+        self, part: str, place: Sequence[int], queue: str, limit: int, worker: str, lease: int, now: float
+    ) -> list[Row]:
+        """As ``claim``, for the part of a queue that a statement of ``orm_sql`` looks at (PostgreSQL)."""
+        rows = self.database.query(part, [worker, lease, now, READY, queue, *place, limit])
+        rows.sort(key=lambda row: (row[7], row[0]))
+        return rows
+
     def _lock(self) -> str:
         return " FOR UPDATE SKIP LOCKED" if self.database.skip_locked else " FOR UPDATE"
 
