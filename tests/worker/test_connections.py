@@ -116,7 +116,7 @@ def test_the_database_is_restarted(
     private_database.stop()
     Path(f"{path}.go").touch()
     wait_for(lambda: len(jobs.read(path)) == 2, message="the task to end without a database")
-    worker.wait_for_log("is away")
+    worker.wait_for_log("cannot be reached")
     private_database.start()
     connection.close()
     assert running.get(timeout=30) is False
