@@ -68,10 +68,18 @@ lint: $(VENV)/.$(EXTRA)  ## check style, types, sizes and imports
 	$(BIN)/mypy
 	$(BIN)/python tools/budgets.py
 
-chaos: $(VENV)/.mariadb  ## kill, freeze and restart everything for a minute on each database, then audit
+chaos: $(VENV)/.mariadb  ## break everything for ten minutes, on each database, and audit (ARGS for the faults)
 	$(BIN)/python -m chaos faults --database sqlite $(ARGS)
 	$(BIN)/python -m chaos faults --database postgresql $(ARGS)
 	$(BIN)/python -m chaos faults --database mariadb $(ARGS)
+	$(BIN)/python -m chaos delayed --database sqlite
+	$(BIN)/python -m chaos delayed --database postgresql
+	$(BIN)/python -m chaos delayed --database mariadb
+	$(BIN)/python -m chaos locked
+	$(BIN)/python -m chaos snapshot
+	$(BIN)/python -m chaos idle --database sqlite
+	$(BIN)/python -m chaos idle --database postgresql
+	$(BIN)/python -m chaos idle --database mariadb
 
 bench: $(VENV)/.$(EXTRA)  ## measure throughput and latency
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -11,12 +11,13 @@ import argparse
 import sys
 from types import ModuleType
 
-from chaos import delayed, faults, idle, snapshot
+from chaos import delayed, faults, idle, locked, snapshot
 
 SCENARIOS: dict[str, ModuleType] = {
     "faults": faults,
     "delayed": delayed,
     "idle": idle,
+    "locked": locked,
     "snapshot": snapshot,
 }
 

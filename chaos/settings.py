@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from tests.databases import settings_of
 
 SECRET_KEY = "chaos keeps no secrets"
 INSTALLED_APPS = ["django_tasks", "chaos"]
 DATABASES = {"default": settings_of(os.environ["CHAOS_DATABASE_URL"])}
+if "CHAOS_SETTINGS_OF_DEMO" in os.environ:
+    os.environ["EXAMPLE_VAR"] = str(Path(os.environ["CHAOS_RECORD"]).parent)
+    from example_project.settings import SQLITE_OPTIONS
+
+    DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 #: Short, so that a run of a minute sees many of them end.

@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.db import transaction
+
 from chaos import record
+from chaos.models import Entry
 from django_tasks import shared_task, signals
 from django_tasks.current import get_current_app
 
@@ -63,6 +66,15 @@ def poison(self: Any) -> None:
     """Kill the process that runs this."""
     with recorded(self.request):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@shared_task
+@transaction.atomic
+def write() -> int:
+    """Read first, then write, as most tasks do."""
+    count = Entry.objects.count()
+    Entry.objects.create(task_id=f"task {count % 1000}")
+    return count
 
 
 @shared_task(ignore_result=True)
