@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import django
 from django.conf import settings
 from django.core.management import call_command
 from django.db import DatabaseError, connection
+from django.db.backends.signals import connection_created
 
 #: The database of a script without settings, in the working directory.
 DATABASE_FILE = "django_tasks.sqlite3"
 #: Seconds for which to wait for another process that creates the tables.
 PATIENCE = 20.0
+PRAGMAS = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL")
 
 _made_here = False
 
@@ -37,8 +40,10 @@ def configure() -> None:
         database["OPTIONS"] = {
             "timeout": 20,
             "transaction_mode": "IMMEDIATE",
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+            "init_command": "".join(f"{pragma};" for pragma in PRAGMAS),
         }
+    else:
+        connection_created.connect(_run_pragmas)
     settings.configure(
         INSTALLED_APPS=["django_tasks"],
         DATABASES={"default": database},
@@ -47,6 +52,13 @@ def configure() -> None:
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
     )
     django.setup()
+
+
+def _run_pragmas(connection: Any, **_: Any) -> None:
+    """Do what newer Djangos do, given ``init_command``."""
+    with connection.cursor() as cursor:
+        for pragma in PRAGMAS:
+            cursor.execute(pragma)
 
 
 def made_here() -> bool:

