@@ -11,8 +11,8 @@ DJANGO ?= Django
 # Which extra to install for lint and test: `test` is enough for the suite alone.
 EXTRA ?= dev
 ARGS ?=
-# Most tests wait for processes that they start, so two at a time take little more than half the time on any machine.
-PYTEST_ARGS ?= -n 2
+# Most tests wait for processes that they start, so that several at a time take no longer than one, even on two cores.
+PYTEST_ARGS ?= -n 4
 
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet

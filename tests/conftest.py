@@ -20,6 +20,34 @@ from tests.running import app_of_test
 from tests.servers import SERVERS, Memcached, Redis, require
 
 
+# What these test touches the project's database not at all, or has one of its own.
+ONCE = (
+    "tests/backends/test_celery.py",
+    "tests/brokers/test_redis.py",
+    "tests/test_app.py",
+    "tests/test_benchmarks.py",
+    "tests/test_compression.py",
+    "tests/test_docs.py",
+    "tests/test_message.py",
+    "tests/test_redis_connections.py",
+    "tests/test_serialization.py",
+    "tests/test_testing.py",
+    "tests/test_testing_plugin.py",
+    "tests/typing/",
+    "tests/worker/test_redis.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to the run on SQLite what is the same on every database."""
+    name = databases.name_from_environment()
+    if name == "sqlite":
+        return
+    for item in items:
+        if item.nodeid.startswith(ONCE):
+            item.add_marker(pytest.mark.skip(reason=f"the same on {name} as on SQLite, where it is run"))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Start the database server, unless one is given or, under pytest-xdist, the main process has started it."""
