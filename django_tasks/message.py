@@ -21,6 +21,7 @@ from django_tasks.compression import MAX_SIZE, compress
 from django_tasks.exceptions import DecodeError, EncodeError, MessageTooLarge
 from django_tasks.protocol import Parts, read_parts
 from django_tasks.serialization import JSON, json_dumps, json_loads
+from django_tasks.usual import usual_fields
 from django_tasks.wire import encode_body, headers_of, origin, without_defaults
 
 __all__ = ["Message", "Parts", "decode_envelope", "decode_parts", "encode_compact", "encode_envelope", "encode_parts",
@@ -187,6 +188,11 @@ def decode_envelope(text: str | bytes, accept: frozenset[str], *, max_size: int 
         DecodeError: it is damaged; the error has the ``task`` and ``id`` where they could be read.
         ContentDisallowed: the content type of the body is not in ``accept``.
     """
+    fields = usual_fields(text, accept)
+    return _decode_envelope(text, accept, max_size) if fields is None else Message(*fields)
+
+
+def _decode_envelope(text: str | bytes, accept: frozenset[str], max_size: int) -> Message:
     envelope = json_loads(text)
     if not isinstance(envelope, dict):
         raise DecodeError(f"The envelope is a {type(envelope).__name__} and should be an object.")

@@ -21,14 +21,14 @@ from django_tasks.compression import decompress
 from django_tasks.exceptions import DecodeError
 from django_tasks.serialization import JSON, loads, parse_iso, serializer_name
 
-_NO_EMBED = dict.fromkeys(("callbacks", "errbacks", "chain", "chord"))
+NO_EMBED = dict.fromkeys(("callbacks", "errbacks", "chain", "chord"))
 # What bodies of protocol 1 and the hybrid have besides args, kwargs, the signatures and "taskset", which is the group.
 _IN_BODY = (
     *("task", "id", "root_id", "parent_id", "group", "shadow", "eta", "expires", "retries", "timelimit"),
     *("argsrepr", "kwargsrepr", "origin"),
 )
 # Ids and names end up in columns of databases, and so do the whole numbers.
-_NAME_SIZE = 255
+NAME_SIZE = 255
 _INT_SIZE = 2**31
 
 
@@ -122,12 +122,12 @@ def _read_payload(args: Any, kwargs: Any, embed: Any = None) -> dict[str, Any]:
 
 def _read_embed(embed: Any) -> dict[str, Any] | None:
     """Return the signatures in ``embed``, or None if there are none, so that whoever follows them need not look."""
-    if embed == _NO_EMBED:
+    if embed == NO_EMBED:
         return None
     if not isinstance(embed, dict):
         raise _bad("embed", embed, "an object")
-    signatures = {name: embed.get(name) for name in _NO_EMBED}
-    if signatures == _NO_EMBED:
+    signatures = {name: embed.get(name) for name in NO_EMBED}
+    if signatures == NO_EMBED:
         return None
     for name in ("callbacks", "errbacks", "chain"):
         items = signatures[name]
@@ -196,11 +196,11 @@ def _table(name: str, value: Any) -> dict[str, Any]:
 def _name(name: str, value: Any) -> str:
     if isinstance(value, str):
         # No store and no log line takes half a surrogate pair or a control character.
-        if len(value) <= _NAME_SIZE and value.isprintable():
+        if len(value) <= NAME_SIZE and value.isprintable():
             return value
     elif isinstance(value, UUID) or (isinstance(value, int) and value.bit_length() < 64):
         return str(value)
-    raise _bad(name, value, f"printable text of at most {_NAME_SIZE} characters")
+    raise _bad(name, value, f"printable text of at most {NAME_SIZE} characters")
 
 
 def _label(name: str, value: Any) -> str | None:

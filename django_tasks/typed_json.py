@@ -33,6 +33,7 @@ _TYPED_KEYS = frozenset({"__type__", "__value__"})
 _INFINITY = float("inf")
 _DIGITS_TO_0 = bytes(0x30 if 0x30 <= byte <= 0x39 else 0 for byte in range(256))
 _LONG_NUMBER = b"0" * 19
+_SHORT = 19
 
 
 class _Refused(Exception):
@@ -76,7 +77,8 @@ def json_loads(data: bytes | str) -> Any:
     """
     raw = data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass")
     # orjson reads integers beyond 64 bits, which have 19 digits or more, as floats. (find() is twice as fast as "in".)
-    if raw.find(b"__type__") < 0 and raw.translate(_DIGITS_TO_0).find(_LONG_NUMBER) < 0:
+    # Few arguments are shorter than either.
+    if len(raw) < _SHORT or (raw.find(b"__type__") < 0 and raw.translate(_DIGITS_TO_0).find(_LONG_NUMBER) < 0):
         try:
             return orjson.loads(raw)
         except ValueError:

@@ -49,7 +49,7 @@ LAYERS = (
         "utils",
     },
     {"message", "schedules", "registry"}
-    | {"databases", "hooks", "outcome", "protocol", "wire", "routing"}
+    | {"databases", "hooks", "outcome", "protocol", "usual", "wire", "routing"}
     | {"redis_connections", "redis_errors", "redis_pool", "redis_urls"},
     {"brokers", "backends"} | {"models"},
     {"task", "canvas", "result"}
