@@ -19,7 +19,6 @@ from tests.processes import WorkerProcess
 from tests.running import app_of_test
 from tests.servers import SERVERS, Memcached, Redis, require
 
-
 # What these test touches the project's database not at all, or has one of its own.
 ONCE = (
     "tests/backends/test_celery.py",
