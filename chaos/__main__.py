@@ -11,13 +11,14 @@ import argparse
 import sys
 from types import ModuleType
 
-from chaos import delayed, faults, idle, locked, snapshot
+from chaos import delayed, faults, idle, locked, long, snapshot
 
 SCENARIOS: dict[str, ModuleType] = {
     "faults": faults,
     "delayed": delayed,
     "idle": idle,
     "locked": locked,
+    "long": long,
     "snapshot": snapshot,
 }
 

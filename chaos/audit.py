@@ -8,16 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from django.db import DatabaseError, connection
+from redis.exceptions import RedisError
 
 from chaos import record
 from chaos.models import Entry
 from chaos.monkey import Fault
 from chaos.runs import Runs
+from chaos.silence import longest_silences
+from chaos.tables import End, tables
 from django_tasks import states
-from django_tasks.models import QueuedMessage, TaskResult
 
 #: Seconds between two looks at results, and how many of the newest are looked at.
 LOOK, NEWEST = 0.3, 2000
+#: Seconds in which a worker has to begin something when nothing is broken any more that hits it.
+SILENCE = 10.0
 
 
 class Sampler(threading.Thread):
@@ -25,7 +29,7 @@ class Sampler(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.first: dict[str, tuple[str, str | None]] = {}
+        self.first: dict[str, End] = {}
         self.changed: set[str] = set()
         self._stop_asked = threading.Event()
 
@@ -34,8 +38,8 @@ class Sampler(threading.Thread):
         while not self._stop_asked.wait(LOOK):
             try:
                 self._look(NEWEST)
-            except DatabaseError:
-                connection.close()  # the database is being restarted
+            except (DatabaseError, RedisError):
+                connection.close()  # the server is being restarted
         connection.close()
 
     def finish(self) -> None:
@@ -45,9 +49,8 @@ class Sampler(threading.Thread):
         self._look(None)
 
     def _look(self, limit: int | None) -> None:
-        rows = TaskResult.objects.filter(status__in=states.READY_STATES).order_by("-date_done")
-        for task_id, status, result in rows.values_list("task_id", "status", "result")[:limit]:
-            if self.first.setdefault(task_id, (status, result)) != (status, result):
+        for task_id, end in tables().ends(limit).items():
+            if self.first.setdefault(task_id, end) != end:
                 self.changed.add(task_id)
 
 
@@ -75,6 +78,8 @@ class Audit:
     unexplained: list[str] = field(default_factory=list)
     #: Messages that are still there, dead letters aside.
     left: list[str] = field(default_factory=list)
+    #: Workers that began nothing for more than ten seconds though nothing was broken that hits them.
+    silent: list[str] = field(default_factory=list)
 
     sent: int = 0
     unsure: int = 0
@@ -85,6 +90,10 @@ class Audit:
     unfinished: int = 0
     #: Extra runs by the fault that explains them.
     extra: Counter[str] = field(default_factory=Counter)
+    #: The most of them that one killed process made necessary.
+    most: int = 0
+    #: The longest silence of each worker in seconds.
+    silences: dict[str, float] = field(default_factory=dict)
     #: The same one by one, for whoever looks into them.
     explained: tuple[str, ...] = ()
 
@@ -101,22 +110,25 @@ class Audit:
         """Return the findings for people."""
         counts = ", ".join(f"{n.replace('_', ' ')} {len(v)}" for n, v in vars(self).items() if isinstance(v, list))
         extra = ", ".join(f"{name} {number}" for name, number in sorted(self.extra.items())) or "none"
+        silences = ", ".join(f"{node} {seconds:.1f} s" for node, seconds in self.silences.items())
         shown = [f"\n{name}: {' '.join(ids[:10])}" for name, ids in self.found().items()]
         return (
             f"sent {self.sent} (and {self.unsure} unsure), {counts}\n"
             f"dead letters of tasks that killed their workers {self.dead}, of others whose worker was killed each time "
             f"{self.unlucky}; at most once and without an end {self.unfinished}\n"
-            f"extra runs: {extra}{''.join(shown)}"
+            f"extra runs: {extra}; of one killed process {self.most} at most\n"
+            f"longest silence of a worker: {silences}{''.join(shown)}"
         )
 
 
-def audit(path: Path, sampler: Sampler, faults: list[Fault]) -> Audit:
+def audit(path: Path, sampler: Sampler, faults: list[Fault], end: float) -> Audit:
     """Compare the record with the tables.
 
     Args:
         path: of the record.
         sampler: what was seen of results meanwhile.
         faults: all that was broken.
+        end: when the producers stopped sending (seconds since the epoch).
     """
     kinds: dict[str, str] = {}
     due: dict[str, float] = {}
@@ -150,22 +162,25 @@ def audit(path: Path, sampler: Sampler, faults: list[Fault]) -> Audit:
         elif kinds.get(run.task_id) != "poison":
             findings.extra[fault] += 1
             findings.explained += (f"{fault}: {run}",)
+    findings.most = max(runs.by_killed.values(), default=0)
+    findings.silences = longest_silences([run for each in runs.by_id.values() for run in each], faults, end)
+    findings.silent = [node for node, seconds in findings.silences.items() if seconds > SILENCE]
     return findings
 
 
 def _audit_tables(
     findings: Audit, sent: set[str], kinds: dict[str, str], links: dict[str, set[str]], runs: Runs
 ) -> None:
-    ended = dict(TaskResult.objects.filter(status__in=states.READY_STATES).values_list("task_id", "status"))
-    dead = set(QueuedMessage.objects.filter(status=QueuedMessage.DEAD).values_list("task_id", flat=True))
+    stored = tables()
+    ended = {task_id: state for task_id, (state, _) in stored.ends().items()}
+    dead = stored.dead()
     missing = sorted(sent - set(ended) - dead)
     findings.lost = [i for i in missing if kinds[i] != "once"]
     findings.unfinished = len(missing) - len(findings.lost)
     succeeded = [i for i in sent if kinds[i] == "linked" and ended.get(i) == states.SUCCESS]
     findings.lost_links = sorted(i for i in succeeded if not links[i])
     findings.doubled_links = sorted(i for i, ids in links.items() if len(ids) > 1)
-    left = QueuedMessage.objects.exclude(status=QueuedMessage.DEAD)
-    findings.left = list(left.values_list("task_id", flat=True))
+    findings.left = stored.left()
     harmless = sorted(i for i in dead if kinds.get(i) != "poison")
     findings.innocent_dead = [i for i in harmless if not runs.is_unlucky(i)]
     findings.dead, findings.unlucky = len(dead) - len(harmless), len(harmless) - len(findings.innocent_dead)

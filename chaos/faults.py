@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import time
 from collections import Counter
 
 from chaos.stage import DATABASES, Stage, wait_until
@@ -37,10 +38,11 @@ def play(options: argparse.Namespace) -> bool:
         sampler.start()
         monkey = Monkey(stage, options.lease)
         monkey.play(options.seconds, options.only)
+        end = time.time()
         monkey.stop_breaking()
         took = wait_until(_is_calm, CALM)
         sampler.finish()
-        findings = audit(stage.record, sampler, monkey.faults)
+        findings = audit(stage.record, sampler, monkey.faults, end)
         (stage.directory / "faults").write_text("\n".join(map(str, [*monkey.faults, *findings.explained])))
     done = Counter(fault.name for fault in monkey.faults)
     print(", ".join(f"{name} {count}" for name, count in sorted(done.items())))
@@ -51,11 +53,12 @@ def play(options: argparse.Namespace) -> bool:
 def _is_calm() -> bool:
     """Whether no message is left but dead letters."""
     from django.db import DatabaseError, connection
+    from redis.exceptions import RedisError
 
-    from django_tasks.models import QueuedMessage
+    from chaos.tables import tables
 
     try:
-        return not QueuedMessage.objects.exclude(status=QueuedMessage.DEAD).exists()
-    except DatabaseError:
+        return not tables().left()
+    except (DatabaseError, RedisError):
         connection.close()  # it was one to a server that has been restarted since
         return False

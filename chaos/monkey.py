@@ -1,21 +1,24 @@
-"""What goes wrong: processes are killed and stopped, the database is restarted, frozen or locked."""
+"""What goes wrong: processes are killed and stopped, the server is restarted, frozen or locked."""
 
 from __future__ import annotations
 
 import contextlib
 import random
+import struct
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 
 from chaos.stage import Stage
 
-#: What each of the workers is told: one of each kind of pool.
-WORKERS = (("-c", "2", "-n", "prefork@%h"), ("-c", "3", "-P", "threads", "-n", "threads@%h"))
+#: What each of the workers is told, by its name: one of each kind of pool.
+WORKERS = {"prefork": ("-c", "2"), "threads": ("-c", "3", "-P", "threads")}
+NODES = tuple(WORKERS)
 PRODUCERS = 2
 
 
@@ -27,14 +30,26 @@ class Fault:
         name: the method of ``Monkey`` that did it.
         pids: the processes that it hit; none where all were hit through the database.
         siblings: the other processes of their workers.
+        nodes: names of these workers.
         begin, end: seconds since the epoch.
     """
 
     name: str
     pids: frozenset[int] = frozenset()
     siblings: frozenset[int] = frozenset()
+    nodes: frozenset[str] = frozenset()
     begin: float = field(default_factory=time.time)
     end: float = 0.0
+
+    @property
+    def hits_all(self) -> bool:
+        """Whether it hit whatever needs the server."""
+        return not self.pids
+
+    @property
+    def lasts(self) -> bool:
+        """Whether those that it hit cannot be expected to work before its end."""
+        return self.name.startswith(("freeze", "restart", "lock")) or self.name in ("kill_supervisor", "kill_worker")
 
 
 class Monkey:
@@ -48,11 +63,21 @@ class Monkey:
     def __init__(self, stage: Stage, lease: float) -> None:
         self.stage = stage
         self.lease = lease
-        self.workers = [stage.start_worker(*arguments) for arguments in WORKERS]
+        self.workers = [self._start_worker(position) for position in range(len(NODES))]
         self.producers = [self._start_producer() for _ in range(PRODUCERS)]
         self.faults: list[Fault] = []
         #: How to undo what was stopped, and when (monotonic seconds).
         self._undo: list[tuple[float, Callable[[], None]]] = []
+
+    def page(self, position: int) -> Path:
+        """Return the health file of a worker."""
+        return self.stage.directory / f"health-{position}"
+
+    def _start_worker(self, position: int) -> subprocess.Popen[bytes]:
+        node = NODES[position]
+        return self.stage.start_worker(
+            *WORKERS[node], "-n", f"{node}@%h", "--healthcheck-file", str(self.page(position))
+        )
 
     def _start_producer(self) -> subprocess.Popen[bytes]:
         return self.stage.start("-m", "chaos.producer", log="producer")
@@ -63,8 +88,9 @@ class Monkey:
         Args:
             only: names of the methods below to choose from; all when empty.
         """
-        acts: list[Callable[[], None]] = [self.kill_child] * 6 + [self.freeze_child] * 2
-        acts += [self.kill_supervisor, self.freeze_supervisor, self.kill_worker, self.freeze_worker, self.kill_producer]
+        acts: list[Callable[[], None]] = [self.kill_child] * 5 + [self.freeze_child] * 2
+        acts += [self.kill_janitor, self.kill_supervisor, self.kill_worker, self.kill_producer]
+        acts += [self.freeze_janitor, self.freeze_supervisor, self.freeze_worker]
         acts += [self.lock_database] if self.stage.server is None else [self.restart_server, self.freeze_server]
         acts = [act for act in acts if not only or act.__name__ in only]
         end = time.monotonic() + seconds
@@ -77,24 +103,34 @@ class Monkey:
     # -- processes
 
     def kill_child(self) -> None:
-        """SIGKILL a worker process or a janitor."""
+        """SIGKILL a worker process."""
         self._kill("kill_child", [self._child()])
+
+    def kill_janitor(self) -> None:
+        """SIGKILL a janitor."""
+        self._kill("kill_janitor", [self._janitor()])
 
     def kill_supervisor(self) -> None:
         """SIGKILL a supervisor, and start a new worker."""
         position = random.randrange(len(self.workers))
-        self._kill("kill_supervisor", self._family(position)[:1])
+        fault = self._kill("kill_supervisor", self._family(position)[:1])
         self._replace_worker(position)
+        fault.end = time.time()
 
     def kill_worker(self) -> None:
         """SIGKILL a supervisor and all its children, as when a machine dies, and start a new worker."""
         position = random.randrange(len(self.workers))
-        self._kill("kill_worker", self._family(position))
+        fault = self._kill("kill_worker", self._family(position))
         self._replace_worker(position)
+        fault.end = time.time()
 
     def freeze_child(self) -> None:
-        """SIGSTOP a worker process or a janitor for longer than the lease."""
+        """SIGSTOP a worker process for longer than the lease."""
         self._freeze("freeze_child", [self._child()])
+
+    def freeze_janitor(self) -> None:
+        """SIGSTOP a janitor for longer than the lease."""
+        self._freeze("freeze_janitor", [self._janitor()])
 
     def freeze_supervisor(self) -> None:
         """SIGSTOP a supervisor for longer than the lease."""
@@ -117,27 +153,46 @@ class Monkey:
         return [supervisor, *supervisor.children()]
 
     def _child(self) -> psutil.Process:
-        children = [child for position in range(len(self.workers)) for child in self._family(position)[1:]]
-        return random.choice(children or self._family(0))
+        """Return a worker process, or a supervisor if there is none."""
+        positions = range(len(self.workers))
+        janitors = {self._janitor_pid(position) for position in positions}
+        children = [child for position in positions for child in self._family(position)[1:]]
+        return random.choice([child for child in children if child.pid not in janitors] or self._family(0)[:1])
+
+    def _janitor(self) -> psutil.Process:
+        """Return a worker's janitor. Raises: NoSuchProcess: it has none at the moment."""
+        position = random.randrange(len(self.workers))
+        pid = self._janitor_pid(position)
+        for child in self._family(position)[1:]:
+            if child.pid == pid:
+                return child
+        raise psutil.NoSuchProcess(pid)
+
+    def _janitor_pid(self, position: int) -> int:
+        """Read it from the health file, whose layout is that of ``django_tasks.worker.shared``."""
+        with contextlib.suppress(OSError, struct.error):
+            return int(struct.unpack_from("=q", self.page(position).read_bytes(), 32)[0])
+        return 0
 
     def _replace_worker(self, position: int) -> None:
         self.workers[position].wait()
-        self.workers[position] = self.stage.start_worker(*WORKERS[position])
+        self.workers[position] = self._start_worker(position)
 
     def _fault(self, name: str, processes: Sequence[psutil.Process]) -> Fault:
         pids = frozenset(process.pid for process in processes)
-        families = [self._family(position) for position in range(len(self.workers))]
-        siblings = {each.pid for family in families if pids & {each.pid for each in family} for each in family}
-        fault = Fault(name, pids, frozenset(siblings) - pids)
+        families = {node: {each.pid for each in self._family(place)} for place, node in enumerate(NODES)}
+        hit = {node: family for node, family in families.items() if pids & family}
+        fault = Fault(name, pids, frozenset().union(*hit.values()) - pids, frozenset(hit))
         self.faults.append(fault)
         return fault
 
-    def _kill(self, name: str, processes: Sequence[psutil.Process]) -> None:
+    def _kill(self, name: str, processes: Sequence[psutil.Process]) -> Fault:
         fault = self._fault(name, processes)
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         fault.end = time.time()
+        return fault
 
     def _freeze(self, name: str, processes: Sequence[psutil.Process]) -> None:
         fault = self._fault(name, processes)

@@ -15,7 +15,7 @@ class Event(NamedTuple):
     Attributes:
         kind: sending, sent, unsure, dropped; start, end; linked.
         subject: a task id.
-        detail: the kind of task; or ``<process id>/<retries>`` of the run.
+        detail: the kind of task; or ``<process id>/<retries>/<node>`` of the run.
         due: before when the task may not run; 0 for at any time.
         time: seconds since the epoch.
     """

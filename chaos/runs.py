@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
@@ -25,6 +25,7 @@ class Run:
     task_id: str
     pid: int
     retries: int
+    node: str
     start: float
     end: float = inf
 
@@ -41,16 +42,18 @@ class Runs:
         #: Those that hit a process come first: they explain more than an outage that hits them all.
         self._faults = sorted(faults, key=lambda fault: not fault.pids)
         self._by_pid: dict[int, list[Run]] = defaultdict(list)
+        #: Extra runs by the killed process that made them necessary, when ``extra`` is through.
+        self.by_killed: Counter[tuple[float, int]] = Counter()
 
     def add(self, event: Event) -> None:
         """Take note of a start or an end."""
-        pid, retries = map(int, event.detail.split("/"))
+        pid, retries, node = event.detail.split("/", 2)
         if event.kind == "start":
-            run = Run(event.subject, pid, retries, event.time)
+            run = Run(event.subject, int(pid), int(retries), node, event.time)
             self.by_id[event.subject].append(run)
-            self._by_pid[pid].append(run)
+            self._by_pid[run.pid].append(run)
             return
-        mine = [run for run in self.by_id[event.subject] if (run.pid, run.retries) == (pid, retries)]
+        mine = [run for run in self.by_id[event.subject] if (run.pid, run.retries) == (int(pid), int(retries))]
         mine[-1].end = event.time
 
     def add_suicides(self, poison: set[str]) -> None:
@@ -71,6 +74,8 @@ class Runs:
                 if before := last.get(run.retries):
                     cause = self._cause(before)
                     late = None if cause else self._cause(before, UNSTORED_UNDER_LOAD)
+                    if cause and cause.name.startswith("kill"):
+                        self.by_killed[cause.begin, before.pid] += 1
                     yield before, cause.name if cause else "load" if late else ""
                 last[run.retries] = run
 
@@ -92,7 +97,7 @@ class Runs:
             return False
         # Without its janitor a worker loses its leases; a stopped supervisor cannot replace one that dies meanwhile.
         for_all = fault.name == "freeze_supervisor" or (
-            fault.name == "freeze_child" and not any(each in self._by_pid for each in fault.pids)
+            fault.name in ("freeze_janitor", "freeze_child") and not any(each in self._by_pid for each in fault.pids)
         )
         return not fault.pids or pid in fault.pids or (for_all and pid in fault.siblings)
 

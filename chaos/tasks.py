@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -20,8 +21,8 @@ from django_tasks.current import get_current_app
 
 @contextmanager
 def recorded(request: Any) -> Iterator[None]:
-    """Write down when the run of a task begins and ends, and in which process."""
-    run = f"{os.getpid()}/{request.retries}"
+    """Write down when the run of a task begins and ends, and where."""
+    run = f"{os.getpid()}/{request.retries}/{request.hostname}"
     record.write("start", request.id, run)
     try:
         yield
@@ -35,6 +36,13 @@ def work(self: Any, seconds: float = 0.0) -> str:
     with recorded(self.request):
         time.sleep(seconds)
     return uuid.uuid4().hex
+
+
+@shared_task(bind=True)
+def hold_the_interpreter(self: Any, seconds: float) -> None:
+    """Take that long in a library that lets no other thread of the process run."""
+    with recorded(self.request):
+        ctypes.PyDLL(None).usleep(int(seconds * 1e6))
 
 
 @shared_task(bind=True, acks_late=False)
