@@ -49,7 +49,13 @@ class Fault:
     @property
     def lasts(self) -> bool:
         """Whether those that it hit cannot be expected to work before its end."""
-        return self.name.startswith(("freeze", "restart", "lock")) or self.name in ("kill_supervisor", "kill_worker")
+        return self.name in _LASTING
+
+
+_LASTING = frozenset({
+    "kill_supervisor", "kill_worker", "freeze_supervisor", "freeze_worker", "restart_server", "freeze_server",
+    "lock_database",
+})  # fmt: skip
 
 
 class Monkey:

@@ -14,6 +14,8 @@ from chaos.record import Event
 UNSTORED = 0.020
 #: The same where the machine has more to do than it can: such runs are counted by themselves.
 UNSTORED_UNDER_LOAD = 0.100
+#: Runs that a message may share its process with others in, from when a worker died with it until it has it to itself.
+SHARED = 2
 #: Seconds that storing may take, waiting for locks included; a process that has done nothing for longer has stored.
 STORING = 1.0
 
@@ -80,9 +82,10 @@ class Runs:
                 last[run.retries] = run
 
     def is_unlucky(self, task_id: str) -> bool:
-        """Whether every run of a task, and more than one, was hit by a fault that was not another task."""
+        """Whether every run of a task, and more than one, was hit by a fault; by a neighbour only two."""
         causes = [self._cause(run) for run in self.by_id.get(task_id, [])]
-        return len(causes) > 1 and all(cause is not None and cause.name != "poison" for cause in causes)
+        names = [cause.name for cause in causes if cause is not None]
+        return 1 < len(causes) == len(names) and names.count("poison") <= SHARED
 
     def _cause(self, run: Run, unstored: float = UNSTORED) -> Fault | None:
         """Return the fault that hit a run, or its process before it could store what the run came to.

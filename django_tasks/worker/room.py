@@ -12,8 +12,8 @@ LOOK = 0.1
 class Room:
     """What the slots of one process share.
 
-    A task that kills its process takes its neighbours with it. So a message that would become a dead letter by one
-    more death is run with nothing beside it, and what dies then did it by itself.
+    A task that kills its process takes its neighbours with it. So a message that workers have died with twice is run
+    with nothing beside it: what dies then did it by itself.
     """
 
     def __init__(self) -> None:

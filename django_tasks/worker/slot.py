@@ -161,9 +161,8 @@ class Slot:
         self.batch.learn(count, worked, full)
 
     def _enter(self, delivery: Delivery) -> bool:
-        """Begin a run; where one more death would bury the message, with nothing beside it in this process."""
-        alone = delivery.alone and delivery.deaths >= self.app.conf.task_max_deliveries
-        return self.room.enter(self, alone=alone, stopping=self.stopping)
+        """Begin a run; after a death that counts, with nothing beside it in this process."""
+        return self.room.enter(self, alone=delivery.deaths > 0, stopping=self.stopping)
 
     def _run(self, delivery: Delivery) -> None:
         message = delivery.message

@@ -1,4 +1,4 @@
-"""Slots of one process, stepped: a message at the brink of burial runs with nothing beside it."""
+"""Slots of one process, stepped: a message that workers have died with runs with nothing beside it."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def send(app: App, deaths: int) -> Any:
     return result
 
 
-def test_one_death_before_its_burial_a_message_runs_with_nothing_beside_it(process: Process) -> None:
+def test_after_a_death_that_counts_a_message_runs_with_nothing_beside_it(process: Process) -> None:
     app, (_, second, third) = process.app, process.slots
-    result = send(app, deaths=app.conf.task_max_deliveries)
+    result = send(app, deaths=1)
     waiting = process.poll_in_thread(second)
     wait_for(lambda: second.seat.spared, message="the second slot to wait")
     assert third.poll(third.clock()) == PAUSE_WAIT
@@ -86,7 +86,7 @@ def test_one_death_before_its_burial_a_message_runs_with_nothing_beside_it(proce
 
 
 def test_before_that_neighbours_do_not_matter(process: Process) -> None:
-    result = send(process.app, deaths=process.app.conf.task_max_deliveries - 1)
+    result = send(process.app, deaths=0)
     second = process.slots[1]
     second.poll(second.clock())
     assert result.get(timeout=1) == 1
