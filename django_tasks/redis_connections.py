@@ -41,7 +41,8 @@ class Script:
 
     Args:
         directory: where they are.
-        names: their names without ``.lua``; the last one is the script, the others are functions that it calls.
+        names: their names, or whole paths, without ``.lua``; the last one is the script, the others are functions that
+            it calls.
     """
 
     def __init__(self, directory: Path, *names: str) -> None:

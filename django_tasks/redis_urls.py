@@ -36,6 +36,10 @@ class ServerList(NamedTuple):
     sentinel_kwargs: dict[str, Any]
     max_connections: int
 
+    def is_same(self, other: ServerList) -> bool:
+        """Whether both are the same database of the same server, so that one script may work on all of it."""
+        return self.servers == other.servers and self.master_name == other.master_name
+
 
 def read_urls(setting: str, url: str, options: Mapping[str, Any]) -> ServerList:
     """Read one URL or several with semicolons between them: ``redis://a/0;redis://b/0``.

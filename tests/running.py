@@ -9,7 +9,9 @@ from typing import Any
 
 from django_tasks import App, current
 from django_tasks.brokers.base import Delivery, deliver, new_lease
+from django_tasks.brokers.browse import DELAYED, WAITING, Wanted
 from django_tasks.brokers.memory import MemoryBroker
+from django_tasks.brokers.redis import RedisBroker
 from django_tasks.executor import Executor
 from django_tasks.finish import finish
 from django_tasks.message import Message
@@ -40,7 +42,7 @@ def app_of_test(url: str = "memory://", **settings: Any) -> Iterator[App]:
 def reserve(app: App, limit: int = 100) -> list[Delivery]:
     """Take what is due from all queues."""
     app.broker.rescue(app.broker.now(), NODE, new_lease())
-    return app.broker.reserve(NODE, sorted(app.broker.sizes()), limit, new_lease())
+    return app.broker.reserve(NODE, sorted(app.broker.sizes()) or ["celery"], limit, new_lease())
 
 
 def drain(app: App, **options: Any) -> list[Outcome]:
@@ -60,14 +62,17 @@ def drain(app: App, **options: Any) -> list[Outcome]:
 
 
 def waiting(app: App) -> list[Message]:
-    """Return the messages of all queues, due or not, the most urgent first."""
+    """Return the messages of all queues, due or not; the most urgent first where that can be told."""
     if isinstance(app.broker, MemoryBroker):
         entries = sorted(app.broker.free(), key=lambda entry: (-entry.priority, entry.number))
         rows = [(entry.payload, entry.queue) for entry in entries]
+    elif isinstance(app.broker, RedisBroker):
+        found = app.broker.browser.messages(Wanted(states=(WAITING, DELAYED)), 1000, payload=True)
+        rows = [(each.payload, each.queue) for each in reversed(found)]
     else:
         held = (QueuedMessage.RESERVED, QueuedMessage.DEAD)
-        found = QueuedMessage.objects.exclude(status__in=held).order_by("ranking", "id")
-        rows = list(found.values_list("payload", "queue"))
+        stored = QueuedMessage.objects.exclude(status__in=held).order_by("ranking", "id")
+        rows = list(stored.values_list("payload", "queue"))
     accept = content_types(["json", "pickle"])
     return [deliver(payload, accept, queue, None, 0).message for payload, queue in rows]
 

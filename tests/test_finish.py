@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from django_tasks import App, Task, shared_task, signals, states
-from django_tasks.brokers.base import Delivery, Settlement, Verb
+from django_tasks.backends.redis import RedisBackend
+from django_tasks.brokers.base import UNKNOWN_RESERVATION_AGE, Beat, Delivery, Settlement, Verb
 from django_tasks.brokers.memory import MemoryBroker
+from django_tasks.brokers.redis import RedisBroker
+from django_tasks.brokers.redis_ledger import Held
 from django_tasks.exceptions import OperationalError, TaskRevokedError
 from django_tasks.executor import Executor
 from django_tasks.finish import failure, finish, follow_ups
@@ -18,10 +22,12 @@ from django_tasks.worker.batch import Batch, finish_all
 from tests.running import NODE, app_of_test, drain, reserve, waiting
 
 
-@pytest.fixture(params=["memory://", "django-db://"])
+@pytest.fixture(params=["memory://", "django-db://", "redis://"])
 def app(request: pytest.FixtureRequest, transactional_db: None) -> Iterator[App]:
-    with app_of_test(request.param) as app:
+    url = request.getfixturevalue("redis_url") if request.param == "redis://" else request.param
+    with app_of_test(url, result_extended=True) as app:
         yield app
+        app.close()
 
 
 def run(app: App, count: int = 1) -> list[Outcome]:
@@ -36,10 +42,21 @@ def lose_lease(app: App) -> None:
     if isinstance(app.broker, MemoryBroker):
         for entry in app.broker.entries.values():
             entry.lease = 1
+    elif isinstance(app.broker, RedisBroker):
+        app.broker.heartbeat([Beat(NODE, NODE, 1, ["celery"])])  # it knows nothing of them
+        app.broker.clock = lambda: time.time() + UNKNOWN_RESERVATION_AGE + 5
+        app.broker.heartbeat([Beat(NODE, NODE, 1, ["celery"])])
     else:
         from django_tasks.models import QueuedMessage
 
         QueuedMessage.objects.update(lease=1)
+
+
+def replace_lease(delivery: Delivery) -> None:
+    """Let a delivery be of a lease that nobody has."""
+    delivery.lease += 1
+    if isinstance(delivery.handle, Held):
+        delivery.handle = delivery.handle._replace(field="1-0-0.0")
 
 
 class Away:
@@ -55,6 +72,11 @@ class Away:
             self.times -= 1
             raise OperationalError("the server is away")
         return self.real(*args, **kwargs)
+
+
+def where(app: App, part: str, method: str) -> tuple[Any, str]:
+    """Return what carries out one of the steps: on one Redis they are one script."""
+    return (app.broker.ledger, "run") if isinstance(app.broker, RedisBroker) else (getattr(app, part), method)
 
 
 class Unheard(Away):
@@ -106,7 +128,7 @@ def test_without_its_lease_an_outcome_leaves_no_trace(app: App) -> None:
     results = [add.apply_async(link=add.s(1)), add.delay()]
     lost, kept = run(app, 2)
     assert lost.settlement is not None
-    lost.settlement.delivery.lease += 1
+    replace_lease(lost.settlement.delivery)
     assert finish(app, [lost, kept]) == [kept]
     assert [result.state for result in results] == [states.PENDING, states.SUCCESS]
     assert waiting(app) == []
@@ -163,7 +185,7 @@ def test_nothing_is_lost_when_the_results_cannot_be_stored(app: App) -> None:
     add = make_add()
     result = add.apply_async(link=add.s(1))
     (outcome,) = run(app)
-    Away(app.backend, "store")
+    Away(*where(app, "backend", "store"))
     with pytest.raises(OperationalError):
         finish(app, [outcome])
     assert app.broker.sizes()["celery"].reserved == 1
@@ -177,7 +199,7 @@ def test_nothing_is_lost_when_what_follows_cannot_be_sent(app: App) -> None:
     add = make_add()
     result = add.apply_async(link=add.s(1))
     (outcome,) = run(app)
-    Away(app.broker, "send")
+    Away(*where(app, "broker", "send"))
     with pytest.raises(OperationalError):
         finish(app, [outcome])
     assert app.broker.sizes()["celery"].reserved == 1
@@ -374,13 +396,15 @@ class Unstorable:
 
     def __init__(self, app: App, task_id: str) -> None:
         self.task_id = task_id
-        self.real = app.backend.store
-        app.backend.store = self  # type: ignore[method-assign, assignment]
+        method = "entry" if isinstance(app.backend, RedisBackend) else "store"
+        self.real = getattr(app.backend, method)
+        setattr(app.backend, method, self)
 
-    def __call__(self, metas: Any) -> Any:
+    def __call__(self, given: Any) -> Any:
+        metas = [given] if isinstance(given, TaskMeta) else given
         if any(meta.task_id == self.task_id and meta.status == states.SUCCESS for meta in metas):
             raise ValueError("this cannot be stored")
-        return self.real(metas)
+        return self.real(given)
 
 
 def test_an_outcome_that_cannot_be_stored_does_not_hold_up_the_others(app: App) -> None:
@@ -422,7 +446,7 @@ def test_a_callback_that_cannot_be_sent_keeps_the_message(app: App) -> None:
 def test_a_server_that_is_away_is_no_refusal(app: App) -> None:
     result = make_add().delay()
     outcomes = run(app)
-    Away(app.backend, "store")
+    Away(*where(app, "backend", "store"))
     with pytest.raises(OperationalError):
         finish_all(app, outcomes)
     finish_all(app, outcomes)
@@ -432,13 +456,19 @@ def test_a_server_that_is_away_is_no_refusal(app: App) -> None:
 # -- what follows is sent once
 
 
-@pytest.fixture(params=["one database", "results elsewhere", "in memory"])
+@pytest.fixture(
+    params=[
+        *(("django-db://", "django-db://"), ("django-db://", "memory://"), ("memory://", "memory://")),
+        *(("redis://", "redis://"), ("redis://", "memory://")),
+    ],
+    ids=" ".join,
+)
 def apart(request: pytest.FixtureRequest, transactional_db: None) -> Iterator[App]:
-    """Apps that keep results in the database of the messages, and elsewhere."""
-    broker = "memory://" if request.param == "in memory" else "django-db://"
-    backend = "django-db://" if request.param == "one database" else "memory://"
-    with app_of_test(broker, backend=backend) as app:
+    """Apps that keep results with the messages, and elsewhere."""
+    urls = [request.getfixturevalue("redis_url") if each == "redis://" else each for each in request.param]
+    with app_of_test(urls[0], backend=urls[1]) as app:
         yield app
+        app.close()
 
 
 @pytest.mark.parametrize("acks_late", [True, False])

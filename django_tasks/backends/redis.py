@@ -8,7 +8,7 @@ import queue
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from django_tasks import exceptions, serialization, states
 from django_tasks.backends.base import ResultBackend
@@ -27,7 +27,10 @@ KEY_PREFIX = "celery-task-meta-"
 CHUNK_METAS, CHUNK_SIZE, CHUNK_KEYS = 500, 4 * 1024 * 1024, 5000
 #: Seconds of one wait at most: an exception that somebody raises in a thread gets there only in between.
 WAIT = 1.0
-STORE = Script(Path(__file__).parent / "lua", "store")
+_DIRECTORY = Path(__file__).with_name("lua")
+#: Functions in Lua that store a meta, for scripts that do.
+META = str(_DIRECTORY / "meta")
+STORE = Script(_DIRECTORY, "meta", "store")
 #: What of ``RESULT_BACKEND_TRANSPORT_OPTIONS`` is heeded, beside ``CONNECTION_OPTIONS``.
 OPTIONS = frozenset({"global_keyprefix"})
 #: What is read by Celery alone: its retries and time-outs, and how it keeps chords.
@@ -39,6 +42,14 @@ _CELERYS_ERRORS = {
     "Reject", "Retry", "SecurityError", "SoftTimeLimitExceeded", "TaskError", "TaskPredicate", "TaskRevokedError",
     "TimeLimitExceeded", "TimeoutError", "WorkerLostError",
 }  # fmt: skip
+
+
+class Entry(NamedTuple):
+    """What is stored of a meta; ``milliseconds`` to keep it are empty for ever."""
+
+    key: bytes
+    milliseconds: int | str
+    data: bytes
 
 
 class RedisBackend(ResultBackend):
@@ -65,18 +76,16 @@ class RedisBackend(ResultBackend):
 
     def store(self, metas: Sequence[TaskMeta]) -> list[TaskMeta]:
         """Set and publish in one script a chunk; tasks that have ended are left alone and returned."""
-        written = [encode_meta(meta, self.extended) for meta in metas]
+        written = [self.entry(meta) for meta in metas]
         winners = list(metas)
         #: What each of these may overwrite though the script cannot tell whether it is an end.
         todo = dict.fromkeys(range(len(metas)), b"")
         while todo:
             kept: dict[int, bytes] = {}
             for places in _chunks(list(todo), written):
-                kept |= self._store(places, metas, written, todo)
+                kept |= self._store(places, written, todo)
             todo = {}
             for place, value in kept.items():
-                if value == written[place]:
-                    continue  # it is ours: the answer to an earlier try got lost
                 earlier = self._read(metas[place].task_id, value)
                 if earlier is not None and earlier.ready:
                     winners[place] = earlier
@@ -84,16 +93,22 @@ class RedisBackend(ResultBackend):
                     todo[place] = b"=" + value
         return winners
 
-    def _store(
-        self, places: list[int], metas: Sequence[TaskMeta], written: list[bytes], unclear: Mapping[int, bytes]
-    ) -> dict[int, bytes]:
+    def entry(self, meta: TaskMeta) -> Entry:
+        """Return what is stored of a meta.
+
+        Raises:
+            EncodeError: it cannot be written.
+        """
+        lifetime = self.expires if meta.ready else self.expires_unfinished
+        milliseconds = "" if lifetime is None else max(1, round(lifetime * 1000))
+        return Entry(self._key(meta.task_id), milliseconds, encode_meta(meta, self.extended))
+
+    def _store(self, places: list[int], written: list[Entry], unclear: Mapping[int, bytes]) -> dict[int, bytes]:
         """Store some of the metas; return what stayed in place of which."""
         arguments: list[Any] = []
         for place in places:
-            lifetime = self.expires if metas[place].ready else self.expires_unfinished
-            milliseconds = "" if lifetime is None else max(1, round(lifetime * 1000))
-            arguments += [milliseconds, unclear[place], written[place]]
-        kept = self.connections.execute(STORE, [self._key(metas[place].task_id) for place in places], arguments)
+            arguments += [written[place].milliseconds, unclear[place], written[place].data]
+        kept = self.connections.execute(STORE, [written[place].key for place in places], arguments)
         return {places[place - 1]: value for place, value in zip(kept[::2], kept[1::2], strict=True)}
 
     def forget(self, task_ids: Sequence[str]) -> None:
@@ -201,15 +216,15 @@ def _celerys_module(name: str) -> str:
     return "celery.exceptions" if name in _CELERYS_ERRORS else exceptions.__name__
 
 
-def _chunks(places: list[int], written: list[bytes]) -> Iterator[list[int]]:
+def _chunks(places: list[int], written: list[Entry]) -> Iterator[list[int]]:
     chunk: list[int] = []
     size = 0
     for place in places:
-        if chunk and (len(chunk) == CHUNK_METAS or size + len(written[place]) > CHUNK_SIZE):
+        if chunk and (len(chunk) == CHUNK_METAS or size + len(written[place].data) > CHUNK_SIZE):
             yield chunk
             chunk, size = [], 0
         chunk.append(place)
-        size += len(written[place])
+        size += len(written[place].data)
     if chunk:
         yield chunk
 

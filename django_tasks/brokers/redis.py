@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from django_tasks.brokers.base import Beat, Broker, Delivery, Follow, Settlement, Size, Verb
 from django_tasks.brokers.redis_browse import RedisBrowser, sizes_of
 from django_tasks.brokers.redis_control import RedisControl
+from django_tasks.brokers.redis_finish import Finisher
 from django_tasks.brokers.redis_ledger import Ledger
 from django_tasks.brokers.redis_lists import Lists, check_options
 from django_tasks.brokers.redis_register import Register
 from django_tasks.brokers.redis_wait import Waiter
-from django_tasks.brokers.rules import Vigil, still_held
+from django_tasks.brokers.rules import Vigil
 from django_tasks.message import Message
 from django_tasks.redis_connections import RedisConnections
 
@@ -44,6 +45,7 @@ class RedisBroker(Broker):
         self.server_clock = ServerClock(self.connections)
         self.lists = Lists(self.options)
         self.ledger = Ledger(self.connections, self.lists, self.now, self.lease, self.accept)
+        self.finisher = Finisher(self)
         self.register = Register(self.connections, self.lists)
         self.waiter = Waiter(self.connections, self.lists)
         self.control = RedisControl(self)
@@ -111,28 +113,15 @@ class RedisBroker(Broker):
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
         """End deliveries whose lease holds."""
-        if not settlements:
-            return []
-        once = {s.delivery.handle: s for s in settlements}
-        lost = {s.delivery.handle for s in self.ledger.settle([(s, ()) for s in once.values()])}
-        return [s for s in settlements if s.delivery.handle in lost] if lost else []
+        return self.finisher.settle(settlements)
 
     def confirm(self, settlements: Sequence[Settlement]) -> list[Settlement]:
         """Return those whose lease holds."""
-        return self.ledger.confirm(settlements)
+        return self.finisher.confirm(settlements)
 
     def finish(self, backend: ResultBackend, outcomes: Sequence[Outcome], follow: Follow) -> list[Outcome]:
-        """Store; then send what follows and settle, in one script, so that it is sent once."""
-        held = still_held(self, outcomes) if backend.stores else list(outcomes)
-        backend.settle_winners(held)
-        if not held:
-            return []
-        following = [follow(outcome) for outcome in held]
-        outgoing = [[self.ledger.outgoing(message, self.max_size) for message in some] for some in following]
-        self.register.note(message.queue for some in following for message in some)
-        lost = self.ledger.settle([(o.settlement, some) for o, some in zip(held, outgoing, strict=True)])
-        gone = {id(settlement) for settlement in lost}
-        return [outcome for outcome in held if id(outcome.settlement) not in gone]
+        """Store, send what follows, and settle, in one script; results that are elsewhere are stored before."""
+        return self.finisher.finish(backend, outcomes, follow)
 
     def heartbeat(self, beats: Sequence[Beat]) -> None:
         """Renew the leases of living workers; take back what they do not know they hold."""

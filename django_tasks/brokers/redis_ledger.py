@@ -7,8 +7,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from django_tasks.brokers.base import UNKNOWN_RESERVATION_AGE, Beat, Delivery, Settlement, Verb, deliver
-from django_tasks.brokers.redis_envelopes import dead_letter, digest_of, facts_after, with_flags
+from django_tasks.brokers.base import UNKNOWN_RESERVATION_AGE, Beat, Delivery, deliver
+from django_tasks.brokers.redis_envelopes import digest_of
 from django_tasks.brokers.redis_lists import Group, Lists, group_of
 from django_tasks.brokers.rules import stored_envelope
 from django_tasks.message import Message, encode_envelope
@@ -19,16 +19,13 @@ FORGOTTEN = 3
 #: Messages that one script brings to each list when they are due.
 DUE = 1000
 
-_DIRECTORY = Path(__file__).with_name("lua")
-SEND, RESERVE, SETTLE, HELD, DUE_SCRIPT, HEARTBEAT, GOODBYE, RELEASE, RESCUE, SIZES, TAKE, UNBURY, MARK, ACK = (
-    Script(_DIRECTORY, "ledger", name)
+DIRECTORY = Path(__file__).with_name("lua")
+SEND, RESERVE, DUE_SCRIPT, HEARTBEAT, GOODBYE, RELEASE, RESCUE, SIZES, TAKE, UNBURY, MARK = (
+    Script(DIRECTORY, "ledger", name)
     for name in (
-        *("send", "reserve", "settle", "held", "due", "heartbeat", "goodbye", "release", "rescue", "sizes", "take"),
-        "unbury",
-        "mark",
-        "ack",
+        "send", "reserve", "due", "heartbeat", "goodbye", "release", "rescue", "sizes", "take", "unbury", "mark",
     )
-)
+)  # fmt: skip
 
 
 class Held(NamedTuple):
@@ -91,16 +88,17 @@ class Ledger:
     def send(self, messages: Sequence[Outgoing]) -> None:
         """Send messages, all or none."""
         if any(each.due or each.cause for each in messages):
-            group, numbers = _numbered(each.list for each in messages)
+            group, numbers = numbered(each.list for each in messages)
             values = chain.from_iterable((numbers[each.list], *each[1:]) for each in messages)
-            self.run(SEND, group, *self._times(), *values)
+            self.run(SEND, group, *self.times(), *values)
             return
         by_list: dict[str, list[str]] = {}
         for each in messages:
             by_list.setdefault(each.list, []).append(each.envelope)
         self.connections.run(lambda client: _push(client, by_list))
 
-    def _times(self) -> tuple[str, str]:
+    def times(self) -> tuple[str, str]:
+        """Return now, and the instant after which a worker that is alive has given a sign of it."""
         now = self.now()
         return repr(now), repr(now - self.lease)
 
@@ -122,61 +120,6 @@ class Ledger:
             delivery.deaths, delivery.refusals = deaths, refusals
             delivery.alone, delivery.admitted = bool(alone), bool(admitted)
         return delivery
-
-    def confirm(self, settlements: Sequence[Settlement]) -> list[Settlement]:
-        """Return those whose lease holds."""
-        if not settlements:
-            return []
-        group, numbers = _numbered(s.delivery.handle.list for s in settlements)
-        handles = [s.delivery.handle for s in settlements]
-        values = chain.from_iterable((numbers[each.list], each.worker, each.field) for each in handles)
-        lost = set(self.run(HELD, group, *values))
-        return [s for place, s in enumerate(settlements, 1) if place not in lost]
-
-    def settle(self, endings: Sequence[tuple[Settlement | None, Sequence[Outgoing]]]) -> list[Settlement]:
-        """End deliveries, and send what follows from each if its lease holds; return those whose lease was lost.
-
-        Args:
-            endings: settlements, None where no delivery stands behind, each with the messages that follow.
-        """
-        owners = {
-            (s.delivery.handle.list, s.delivery.handle.worker) if s and s.verb is Verb.ACK and not follow else None
-            for s, follow in endings
-        }
-        if len(owners) == 1 and (owner := owners.pop()):
-            fields = [settlement.delivery.handle.field for settlement, _ in endings if settlement]
-            lost = set(self.run(ACK, group_of(owner[:1]), owner[1], *fields))
-        else:
-            lost = self._settle_all(endings)
-        return [s for place, (s, _) in enumerate(endings, 1) if s and place in lost]
-
-    def _settle_all(self, endings: Sequence[tuple[Settlement | None, Sequence[Outgoing]]]) -> set[int]:
-        names = [settlement.delivery.handle.list for settlement, _ in endings if settlement]
-        group, numbers = _numbered([*names, *(each.list for _, follow in endings for each in follow)])
-        flagged = self._flagged([settlement for settlement, _ in endings if settlement])
-        arguments: list[Any] = list(self._times())
-        for settlement, follow in endings:
-            if settlement is None:
-                arguments += (0, "", "", "ack")
-            else:
-                handle = settlement.delivery.handle
-                arguments += (numbers[handle.list], handle.worker, handle.field)
-                arguments += _verb(settlement, self.now(), flagged.get(handle, b""))
-            arguments.append(len(follow))
-            arguments += chain.from_iterable((numbers[each.list], *each[1:]) for each in follow)
-        return set(self.run(SETTLE, group, *arguments))
-
-    def _flagged(self, settlements: Sequence[Settlement]) -> dict[Held, bytes]:
-        """Return the envelopes that go back with word that they have been in a worker's hands."""
-        handles = [s.delivery.handle for s in settlements if s.verb is Verb.RETURN and _is_redelivered(s)]
-        if not handles:
-            return {}
-        values = self.connections.run(lambda client: _read_held(client, handles))
-        return {
-            handle: with_flags(value.partition(b"\n")[2])
-            for handle, value in zip(handles, values, strict=True)
-            if value is not None
-        }
 
     def heartbeat(self, beats: Sequence[Beat], elsewhere: Sequence[str]) -> None:
         """Note that workers live, on the lists of their queues, and on some others if they are known there."""
@@ -221,7 +164,7 @@ class Ledger:
         self.run(GOODBYE, group, *identities)
 
 
-def _numbered(names: Any) -> tuple[Group, dict[str, int]]:
+def numbered(names: Any) -> tuple[Group, dict[str, int]]:
     """Return lists, each once, and their numbers as scripts count them."""
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names), 1)}
     return group_of(list(numbers)), numbers
@@ -246,27 +189,5 @@ def _push(client: Any, by_list: dict[str, list[str]]) -> None:
         pipeline.execute()
 
 
-def _read_held(client: Any, handles: Sequence[Held]) -> list[bytes | None]:
-    with client.pipeline(transaction=False) as pipeline:
-        for handle in handles:
-            pipeline.hget(f"{group_of([handle.list]).own[0]}held.{handle.worker}", handle.field)
-        found: list[bytes | None] = pipeline.execute()
-    return found
-
-
 def _listed(leases: frozenset[int]) -> str:
     return " ".join(["", *(f"{lease:x}" for lease in leases), ""])
-
-
-def _is_redelivered(settlement: Settlement) -> bool:
-    return settlement.died or settlement.delivery.redelivered
-
-
-def _verb(settlement: Settlement, now: float, envelope: bytes) -> tuple[Any, ...]:
-    """Return the verb of a settlement and its arguments, as ``settle.lua`` reads them."""
-    if settlement.verb is Verb.ACK:
-        return ("ack",)
-    if settlement.verb is Verb.DEAD:
-        return ("dead", dead_letter(settlement, now))
-    due = repr(round(now + settlement.delay, 3)) if settlement.delay > 0 else ""
-    return ("return", due, facts_after(settlement), envelope)

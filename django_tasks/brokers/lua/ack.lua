@@ -1,4 +1,4 @@
--- Ends deliveries of one list and worker with nothing to follow, which is what most are: settle.lua in short. Arguments:
+-- Ends deliveries of one list and worker with nothing to follow or to store: finish.lua in short. Arguments:
 -- worker, then handles. Returns the places of those whose lease was lost.
 local key = own[1] .. 'held.' .. argument()
 local lost = {}

@@ -1,0 +1,79 @@
+-- Ends deliveries whose lease holds: stores what came of each unless its task has ended, sends what follows, settles. Goes
+-- with meta.lua of the result backend; the keys of results are arguments, since they have no list. Arguments: now, alive
+-- since, then for each:
+--   number of its list (0: there is no delivery), worker, handle
+--   key of its result ("": nothing is stored), milliseconds to keep it, meta
+--   how many messages follow, and for each what push() reads
+--   verb, and its arguments:
+--     ack
+--     return  due time or "", facts, envelope ("": as it is)
+--     dead    JSON of what is known
+-- Returns the places of those whose lease was lost, and of those whose task had ended, maybe. Of both all stays as it is.
+--
+-- Each is settled last: an error in between leaves its message where it is, and those before it have ended.
+local now, alive_since = number(), argument()
+local lost, ended, returned = {}, {}, {}
+local place = 0
+
+local function let_go(i, worker, handle)
+  local key = own[i] .. 'held.' .. worker
+  local value = redis.call('HGET', key, handle)
+  redis.call('HDEL', key, handle)
+  return parted(value)
+end
+
+local function give_back(i, envelope, due, facts)
+  keep_facts(i, envelope, facts)
+  if due ~= '' then
+    redis.call('ZADD', own[i] .. 'delayed', due, envelope)
+  else
+    returned[#returned + 1] = {i, envelope}
+  end
+end
+
+-- Reads a verb and does what it says, if that is wanted.
+local function settle(wanted, i, worker, handle)
+  local verb = argument()
+  if verb == 'return' then
+    local due, facts, flagged = argument(), argument(), argument()
+    if not wanted then return end
+    local _, envelope = let_go(i, worker, handle)
+    give_back(i, flagged == '' and envelope or flagged, due, facts)
+  elseif verb == 'dead' then
+    local known = argument()
+    if not wanted then return end
+    local _, envelope = let_go(i, worker, handle)
+    redis.call('HSET', own[i] .. 'dead', handle, known .. '\n' .. envelope)
+  elseif wanted and i > 0 then
+    redis.call('HDEL', own[i] .. 'held.' .. worker, handle)
+  end
+end
+
+-- Whether a result is stored, or there is none; what cannot be stored here is left to the caller.
+local function store(key, milliseconds, meta)
+  if key == '' then return true end
+  local worked, stays = pcall(put_meta, key, milliseconds, '', meta)
+  return worked and not stays
+end
+
+-- Some of these end a message, so that there is room for what they store and send, also when the memory is full.
+if #lists > 0 then allow_all(1) end
+while position < #ARGV do
+  place = place + 1
+  local i, worker, handle = number(), argument(), argument()
+  local key, milliseconds, meta = argument(), argument(), argument()
+  local wanted = i == 0 or redis.call('HEXISTS', own[i] .. 'held.' .. worker, handle) == 1
+  if not wanted then
+    -- What is stored already is of this very run: the answer to an earlier try got lost.
+    if key == '' or redis.pcall('GET', key) ~= meta then lost[#lost + 1] = place end
+  elseif not store(key, milliseconds, meta) then
+    wanted = false
+    ended[#ended + 1] = place
+  end
+  -- With a lease it cannot happen twice.
+  for _ = 1, number() do push(wanted, i == 0, now, alive_since) end
+  settle(wanted, i, worker, handle)
+end
+-- From the last to the first, so that the first is the next again.
+for n = #returned, 1, -1 do redis.call('RPUSH', lists[returned[n][1]], returned[n][2]) end
+return {lost, ended}
