@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 #: ``apply_async`` options that a message carries under the same name.
 _CARRIED = ("group", "group_index", "shadow", "argsrepr", "kwargsrepr", "reply_to", "replaced_task_nesting",
             "stamped_headers", "stamps")  # fmt: skip
+#: Those that an empty value leaves at what the settings, or the run that sends, say.
+_DEFAULTED = ("root_id", "parent_id", "serializer", "compression")
 #: Options of ``retry`` that the next run's message carries under the same name.
 _RETRY_OPTIONS = ("serializer", "compression", "ignore_result", *_CARRIED)
 
@@ -52,38 +54,44 @@ def build_message(
         id=task_id,
         args=args,
         kwargs=kwargs,
-        queue=options.get("queue") or options.get("routing_key") or conf.task_default_queue,
+        queue=options["queue"],
         priority=_priority(app, options, parent),
-        eta=_instant(app, options.get("eta"), options.get("countdown")),
-        expires=_expiry(app, options.get("expires")),
-        retries=options.get("retries", 0),
-        timelimit=(options.get("time_limit"), options.get("soft_time_limit")),
-        root_id=options.get("root_id") or (parent.root_id or parent.id if parent else None) or task_id,
-        parent_id=options.get("parent_id") or (parent.id if parent else None),
-        ignore_result=options.get("ignore_result"),
-        embed=_embed(options),
-        headers=dict(options.get("headers") or {}),
-        serializer=options.get("serializer") or conf.task_serializer,
-        compression=options.get("compression") or conf.task_compression,
+        root_id=(parent.root_id or parent.id if parent else None) or task_id,
+        parent_id=parent.id if parent else None,
+        serializer=conf.task_serializer,
+        compression=conf.task_compression,
     )
+    if len(options) > 1:
+        _heed(app, options, message)
+    return message
+
+
+def _heed(app: App, options: dict[str, Any], message: Message) -> None:
+    """Put into a message what the options say beside its queue and priority; most calls have no other."""
+    message.eta = _instant(app, options.get("eta"), options.get("countdown"))
+    message.expires = _expiry(app, options.get("expires"))
+    message.timelimit = (options.get("time_limit"), options.get("soft_time_limit"))
+    message.embed = _embed(options)
+    message.headers = dict(options.get("headers") or {})
+    for key in _DEFAULTED:
+        if options.get(key):
+            setattr(message, key, options[key])
     if stamped := options.get("stamped_headers"):
         message.stamps = {name: options[name] for name in stamped if name in options}
-    for key in _CARRIED:
+    for key in ("retries", "ignore_result", *_CARRIED):
         if options.get(key) is not None:
             setattr(message, key, options[key])
     if (group := options.get("group_id")) is not None:
         message.group = group
-    return message
 
 
 def _complete(
     app: App, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any], task: Any
 ) -> dict[str, Any]:
     """Fill in what the caller left open: from the task first, then from the route (Celery's order)."""
-    given = (
-        {key: value for key, value in task.message_options().items() if value is not None} if task is not None else {}
-    )
-    given.update((key, value) for key, value in options.items() if value is not None)
+    given = task.message_options() if task is not None else {}
+    if options:
+        given = {**given, **{key: value for key, value in options.items() if value is not None}}
     return app.router.route(name, args, kwargs, given, task)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,17 +41,18 @@ def publish(app: App, messages: Sequence[Message], options: Mapping[str, Any]) -
     if on_commit is None:
         on_commit = app.conf.task_enqueue_on_commit
     using = options.get("using") or DEFAULT_DB_ALIAS
-    publication = Publication(app, list(messages), dict(options))
     # A broker in the same database writes its row in the transaction itself: it appears with the commit or not at all.
-    if on_commit and app.broker.transaction_alias != using and app.uses_database and in_user_transaction(using):
-        if app.conf.task_outbox:
-            from django_tasks.outbox import Outbox  # its models cannot be imported before the apps are loaded
+    if not (on_commit and app.broker.transaction_alias != using and app.uses_database and in_user_transaction(using)):
+        announce(app, messages, options)
+        send(app, messages, options)
+        return
+    publication = Publication(app, list(messages), dict(options))
+    if app.conf.task_outbox:
+        from django_tasks.outbox import Outbox  # its models cannot be imported before the apps are loaded
 
-            publication.write(Outbox(using))
-        transaction.on_commit(publication, using=using)
-        unsent_ids(Database(using)).update(message.id for message in messages)
-    else:
-        publication()
+        publication.write(Outbox(using))
+    transaction.on_commit(publication, using=using)
+    unsent_ids(Database(using)).update(message.id for message in messages)
 
 
 def unsent(app: App, task_id: str) -> bool:
@@ -128,9 +130,18 @@ def send(app: App, messages: Sequence[Message], options: Mapping[str, Any]) -> N
         options: of ``apply_async``: ``retry``, ``retry_policy``.
 
     Raises:
-        OperationalError: the broker is away and the retries are used up.
+        OperationalError: the broker is away, and the retries or ``BROKER_CONNECTION_TIMEOUT`` are used up.
     """
-    _with_retries(app, options, lambda: app.broker.send(messages))
+    began = time.monotonic()
+    for attempt in itertools.count(1):
+        try:
+            app.broker.send(messages)
+            break
+        except OperationalError:
+            pause = _pause_after(app, options, attempt)
+            if pause is None or time.monotonic() + pause > began + app.conf.broker_connection_timeout:
+                raise
+        time.sleep(pause)
     tell_sent(messages)
 
 
@@ -138,25 +149,18 @@ def _retry_policy(app: App, options: Mapping[str, Any]) -> dict[str, Any]:
     return {**app.conf.task_publish_retry_policy, **(options.get("retry_policy") or {})}
 
 
-def _with_retries(app: App, options: Mapping[str, Any], send: Callable[[], None]) -> None:
-    """Try again as the retry policy says, but give up within ``BROKER_CONNECTION_TIMEOUT`` seconds."""
+def _pause_after(app: App, options: Mapping[str, Any], attempt: int) -> float | None:
+    """Return the seconds that the retry policy says to wait after a failed attempt; None for no other one."""
     retry = options.get("retry")
     policy = _retry_policy(app, options)
     tries = policy.get("max_retries") if (app.conf.task_publish_retry if retry is None else retry) else 0
-    deadline = time.monotonic() + app.conf.broker_connection_timeout
-    pause = policy.get("interval_start") or 0
-    attempt = 0
-    while True:
-        try:
-            return send()
-        except OperationalError:
-            attempt += 1
-            alias = app.broker.transaction_alias
-            broken = alias is not None and app.uses_database and in_user_transaction(alias)
-            if broken or (tries is not None and attempt > tries) or time.monotonic() + pause > deadline:
-                raise
-        time.sleep(pause)
-        pause = min(pause + (policy.get("interval_step") or 0), policy.get("interval_max") or 0)
+    alias = app.broker.transaction_alias
+    broken = alias is not None and app.uses_database and in_user_transaction(alias)
+    if broken or (tries is not None and attempt > tries):
+        return None
+    start, step = policy.get("interval_start") or 0, policy.get("interval_step") or 0
+    pause: float = start if attempt == 1 else min(start + (attempt - 1) * step, policy.get("interval_max") or 0)
+    return pause
 
 
 def _publish_facts(message: Message) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
@@ -34,6 +35,13 @@ if TYPE_CHECKING:
 else:
     P = ParamSpec("P")
     R = TypeVar("R")
+
+
+#: Options of a task that go into each of its messages.
+_MESSAGE_OPTIONS = ("queue", "exchange", "routing_key", "priority", "expires", "serializer", "compression",
+                    "ignore_result", "time_limit", "soft_time_limit")  # fmt: skip
+_message_options = attrgetter(*_MESSAGE_OPTIONS)
+_NO_OPTIONS = (None,) * len(_MESSAGE_OPTIONS)
 
 
 class Task(Hooks, Generic[P, R]):
@@ -233,18 +241,10 @@ class Task(Hooks, Generic[P, R]):
 
     def message_options(self) -> dict[str, Any]:
         """Return the options of the task that go into each of its messages."""
-        return {
-            "queue": self.queue,
-            "exchange": self.exchange,
-            "routing_key": self.routing_key,
-            "priority": self.priority,
-            "expires": self.expires,
-            "serializer": self.serializer,
-            "compression": self.compression,
-            "ignore_result": self.ignore_result,
-            "time_limit": self.time_limit,
-            "soft_time_limit": self.soft_time_limit,
-        }
+        values = _message_options(self)
+        if values == _NO_OPTIONS:
+            return {}
+        return {name: value for name, value in zip(_MESSAGE_OPTIONS, values, strict=True) if value is not None}
 
     # -- calling here
 
