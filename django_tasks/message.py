@@ -12,6 +12,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from operator import attrgetter
 from time import time_ns
 from typing import Any
 
@@ -22,11 +23,14 @@ from django_tasks.exceptions import DecodeError, EncodeError, MessageTooLarge
 from django_tasks.protocol import Parts, read_parts
 from django_tasks.serialization import JSON, json_dumps, json_loads
 from django_tasks.usual import usual_fields
-from django_tasks.wire import encode_body, headers_of, origin, without_defaults
+from django_tasks.wire import compact_headers_of, encode_body, headers_of, origin
 
 __all__ = ["Message", "Parts", "decode_envelope", "decode_parts", "encode_compact", "encode_envelope", "encode_parts",
            "origin"]  # fmt: skip
 
+#: Attributes that are properties as they stand.
+_PROPERTIES = ("correlation_id", "reply_to", "priority")
+_properties = attrgetter(*_PROPERTIES)
 _VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 
 
@@ -140,11 +144,10 @@ def encode_compact(message: Message, *, max_size: int | None = None) -> str:
     Args, raises: as :func:`encode_envelope`.
     """
     content_type, content_encoding, data = encode_body(message, compact=True)
-    headers = without_defaults(headers_of(message, len(data)))
+    headers = compact_headers_of(message, len(data))
     properties: dict[str, Any] = {"delivery_info": {"routing_key": message.queue}}
-    for name in ("correlation_id", "reply_to", "priority"):
-        if (value := getattr(message, name)) is not None:
-            properties[name] = value
+    if (rare := _properties(message)) != (None, None, None):
+        properties.update((name, value) for name, value in zip(_PROPERTIES, rare, strict=True) if value is not None)
     if message.compression:
         data, headers["compression"] = compress(data, message.compression)
     if message.compression or content_encoding != "utf-8":

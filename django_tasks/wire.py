@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from datetime import datetime, timezone
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from django_tasks.exceptions import EncodeError
@@ -17,14 +18,17 @@ if TYPE_CHECKING:
 # A body of more bytes than that has arguments whose whole repr would take long.
 _LARGE = 2048
 _NO_EMBED: dict[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-#: Headers that say no more than if they were missing.
-_DEFAULTS: dict[str, Any] = {
+#: Headers that are attributes as they stand, and what says no more than if they were missing.
+_OPTIONAL: dict[str, Any] = {
     **dict.fromkeys(
         ("shadow", "eta", "expires", "group", "group_index", "parent_id", "ignore_result", "stamped_headers")
     ),
     **dict.fromkeys(("retries", "replaced_task_nesting"), 0),
-    **{"lang": "py", "timelimit": (None, None), "stamps": {}},
+    **{"timelimit": (None, None), "stamps": {}},
 }
+_optional_values = attrgetter(*_OPTIONAL)
+_NOTHING_SAID = tuple(_OPTIONAL.values())
+_DEFAULTS = {**_OPTIONAL, "lang": "py"}
 _NOTHING = object()
 
 _origin = (0, "")
@@ -73,7 +77,7 @@ def headers_of(message: Message, size: int) -> dict[str, Any]:
     Raises:
         EncodeError: one of the times cannot be written.
     """
-    args, kwargs, large = message.argsrepr, message.kwargsrepr, size > _LARGE
+    argsrepr, kwargsrepr = _shown(message, size)
     headers: dict[str, Any] = {
         **message.headers,
         "lang": "py",
@@ -88,8 +92,8 @@ def headers_of(message: Message, size: int) -> dict[str, Any]:
         "timelimit": message.timelimit,
         "root_id": message.root_id or message.id,
         "parent_id": message.parent_id,
-        "argsrepr": saferepr(tuple(message.args), large=large) if args is None else args,
-        "kwargsrepr": saferepr(message.kwargs, large=large) if kwargs is None else kwargs,
+        "argsrepr": argsrepr,
+        "kwargsrepr": kwargsrepr,
         "origin": message.origin or origin(),
         "ignore_result": message.ignore_result,
         "replaced_task_nesting": message.replaced_task_nesting,
@@ -105,6 +109,31 @@ def headers_of(message: Message, size: int) -> dict[str, Any]:
     return headers
 
 
+def compact_headers_of(message: Message, size: int) -> dict[str, Any]:
+    """Return the headers that say more than if they were missing. Args, raises: as ``headers_of``."""
+    if _optional_values(message) != _NOTHING_SAID or message.headers or message.redelivered:
+        headers = headers_of(message, size)
+        return {name: value for name, value in headers.items() if _DEFAULTS.get(name, _NOTHING) != value}
+    argsrepr, kwargsrepr = _shown(message, size)
+    return {
+        "task": message.task,
+        "id": message.id,
+        "root_id": message.root_id or message.id,
+        "argsrepr": argsrepr,
+        "kwargsrepr": kwargsrepr,
+        "origin": message.origin or origin(),
+    }
+
+
+def _shown(message: Message, size: int) -> tuple[str, str]:
+    """Return the arguments as monitors show them."""
+    args, kwargs, large = message.argsrepr, message.kwargsrepr, size > _LARGE
+    return (
+        saferepr(tuple(message.args), large=large) if args is None else args,
+        saferepr(message.kwargs, large=large) if kwargs is None else kwargs,
+    )
+
+
 def _iso(message: Message, name: str, when: datetime) -> str:
     if when.utcoffset() is None:
         raise EncodeError(f"Task {message.task!r}: {name} {when} has no time zone. Use django.utils.timezone.now().")
@@ -112,8 +141,3 @@ def _iso(message: Message, name: str, when: datetime) -> str:
         return when.astimezone(timezone.utc).isoformat()
     except OverflowError:
         raise EncodeError(f"Task {message.task!r}: {name} {when} is out of range in UTC. Leave it out.") from None
-
-
-def without_defaults(headers: dict[str, Any]) -> dict[str, Any]:
-    """Return the headers that say more than if they were missing."""
-    return {name: value for name, value in headers.items() if _DEFAULTS.get(name, _NOTHING) != value}
