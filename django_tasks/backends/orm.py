@@ -19,7 +19,6 @@ from django_tasks.databases import (
     Database,
     from_db_time,
     in_user_transaction,
-    statement_size,
     storable,
     to_db_time,
 )
@@ -69,7 +68,7 @@ class ORMBackend(ResultBackend):
         """Store rows of different ids; return the earlier ends that stayed."""
         vendor = self.database.connection.vendor
         if len(rows) == 1:
-            self.database.check_size(sum(statement_size(value) for value in rows[0][1] if isinstance(value, str)))
+            self.database.check_size(value for value in rows[0][1] if isinstance(value, str))
         written = self.database.write(sql.store(vendor, len(rows)), sql.COLUMNS, [row for _, row in rows])
         return {} if written == len(rows) and vendor != "mysql" else self._earlier_ends(rows)
 

@@ -31,21 +31,23 @@ def listed(ids: Sequence[int]) -> str:
 
 
 @lru_cache(maxsize=16)
-def insert(vendor: str, rows: int) -> str:
-    """Insert that many messages (``Database.write``)."""
-    return f"INSERT INTO {TABLE} ({', '.join((*COLUMNS, *_LITERALS))}) {rows_of(vendor, COLUMNS, rows, _LITERALS)}"
+def insert(vendor: str, rows: int, notify: bool = False) -> str:
+    """Insert that many messages (``Database.write``); with ``notify``, wake listening workers, too (PostgreSQL)."""
+    statement = f"INSERT INTO {TABLE} ({', '.join((*COLUMNS, *_LITERALS))}) {rows_of(vendor, COLUMNS, rows, _LITERALS)}"
+    return _and_notify(statement) if notify else statement
 
 
 @lru_cache(maxsize=16)
-def insert_once(vendor: str, rows: int) -> str:
+def insert_once(vendor: str, rows: int, notify: bool = False) -> str:
     """As ``insert``, but pass over those of an id and cause that are there already."""
     # INSERT IGNORE would also take what does not fit.
     conflict = "ON DUPLICATE KEY UPDATE id = id" if vendor == "mysql" else "ON CONFLICT DO NOTHING"
-    return f"{insert(vendor, rows)} {conflict}"
+    statement = f"{insert(vendor, rows)} {conflict}"
+    return _and_notify(statement) if notify else statement
 
 
-def and_notify(insert: str) -> str:
-    """Wake listening workers, too, when the transaction commits (PostgreSQL), in one round trip."""
+def _and_notify(insert: str) -> str:
+    # It is sent when the transaction commits. One statement is one round trip.
     return f"WITH sent AS ({insert}) SELECT pg_notify('{CHANNEL}', '')"
 
 

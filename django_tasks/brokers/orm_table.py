@@ -10,7 +10,7 @@ from typing import Any
 from django_tasks.brokers import orm_sql as sql
 from django_tasks.brokers.base import Settlement, Verb
 from django_tasks.brokers.rules import stored_envelope
-from django_tasks.databases import Database, statement_size, storable
+from django_tasks.databases import Database, storable
 from django_tasks.exceptions import LeaseLost
 from django_tasks.message import Message
 from django_tasks.models import QueuedMessage
@@ -33,18 +33,19 @@ class MessageTable:
     def insert(self, rows: Sequence[Row]) -> None:
         """Insert rows (values in the order of ``orm_sql.COLUMNS``), all or none."""
         if len(rows) == 1:
-            self.database.check_size(statement_size(rows[0][-1]))
+            self.database.check_size([rows[0][-1]])
+            self._insert(rows)
+            return
         chunks = list(_chunks(rows))
         with self.database.atomic() if len(chunks) > 1 else nullcontext():
             for chunk in chunks:
-                self.database.write(self._insert(chunk), sql.COLUMNS, chunk)
+                self._insert(chunk)
 
-    def _insert(self, rows: Sequence[Row]) -> str:
-        vendor = self.database.connection.vendor
+    def _insert(self, rows: Sequence[Row]) -> None:
+        vendor = self.database.vendor
         insert = sql.insert_once if any(row[-2] is not None for row in rows) else sql.insert
-        statement = insert(vendor, len(rows))
         listened = vendor == "postgresql" and any(row[3] == READY for row in rows)
-        return sql.and_notify(statement) if listened else statement
+        self.database.write(insert(vendor, len(rows), listened), sql.COLUMNS, rows)
 
     def claim(self, status: int, queue: str, limit: int, worker: str, lease: int, now: float) -> list[Row]:
         """Reserve up to ``limit`` rows; return ``orm_sql.RESERVED_COLUMNS`` in order of urgency and age."""
