@@ -180,3 +180,28 @@ def signature(task: Any, *args: Any, **kwargs: Any) -> Signature:
     if isinstance(task, Signature) and not args and not kwargs:
         return task.clone()
     return Signature(task, *args, **kwargs)
+
+
+def next_step(embed: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the signature of a chain's next step, which carries the steps after it; none where there is none."""
+    if not (steps := embed.get("chain")):
+        return []
+    *rest, step = steps
+    return [{**step, "options": {**(step.get("options") or {}), "chain": rest}}]
+
+
+def named_steps(embed: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return task and id of those steps of the rest of a chain whose id is known."""
+    steps = [(step.get("task"), step.get("options")) for step in embed.get("chain") or ()]
+    found = [(task, options.get("task_id")) for task, options in steps if isinstance(options, dict)]
+    return [(task, task_id) for task, task_id in found if isinstance(task, str) and isinstance(task_id, str)]
+
+
+def not_yet(embed: Mapping[str, Any] | None) -> str:
+    """Return which part of a workflow a message is of that no worker of ours can bring to its end; else nothing."""
+    if not embed:
+        return ""
+    if embed.get("chord"):
+        return "chord"
+    following = [*(embed.get("callbacks") or ()), *(embed.get("errbacks") or ()), *(embed.get("chain") or ())]
+    return next((str(each["subtask_type"]) for each in following if each.get("subtask_type")), "")

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from django_tasks import producer, publishing, signals, states
 from django_tasks.backends.base import utc_now
 from django_tasks.brokers.base import Delivery, Settlement, Verb
-from django_tasks.canvas import Signature
+from django_tasks.canvas import Signature, named_steps, next_step
 from django_tasks.context import Context, ignores_result
 from django_tasks.errors import format_traceback
-from django_tasks.exceptions import Ignore
+from django_tasks.exceptions import Ignore, OperationalError
 from django_tasks.message import Message
 from django_tasks.outcome import Outcome, TaskMeta
 from django_tasks.utils.saferepr import saferepr, safestr
@@ -45,6 +45,7 @@ def finish(app: App, outcomes: Sequence[Outcome]) -> list[Outcome]:
         counted = app.broker.finish(app.backend, outcomes, partial(follow_ups, app))
     for outcome in counted:
         call_errbacks(app, outcome)
+        end_chain(app, outcome)
     if telling := [outcome for outcome in outcomes if outcome.tell is not None]:
         _tell(telling, counted)
     return counted
@@ -122,7 +123,8 @@ def follow_ups(app: App, outcome: Outcome) -> list[Message]:
     if not embed or not outcome.follow:
         return []
     if outcome.state == states.SUCCESS:
-        return [_follow_up(app, outcome, n, each, outcome.value) for n, each in enumerate(embed.get("callbacks") or ())]
+        following = [*(embed.get("callbacks") or ()), *next_step(embed)]
+        return [_follow_up(app, outcome, n, each, outcome.value) for n, each in enumerate(following)]
     if outcome.state == states.FAILURE:
         signatures = enumerate(embed.get("errbacks") or ())
         failed = outcome.message.id
@@ -141,6 +143,19 @@ def _follow_up(app: App, outcome: Outcome, number: int, data: dict[str, Any], va
     message = producer.build_message(app, signature.task, args, signature.kwargs, options, task)
     message.cause = why
     return message
+
+
+def end_chain(app: App, outcome: Outcome) -> None:
+    """Let the steps of a chain that will never run end as the one before them has: somebody may wait for the last."""
+    embed = outcome.message.embed
+    if outcome.state not in (states.FAILURE, states.REVOKED) or not (outcome.follow and embed and app.backend.stores):
+        return
+    steps = [Message(task, task_id) for task, task_id in named_steps(embed)]
+    metas = [ended_by(app, step, outcome.value, outcome.state) for step in steps]
+    try:
+        app.backend.store(metas)
+    except OperationalError as exc:  # the task itself has ended, and is not to be run again for this
+        logger.error("That the chain of task %s ended with it could not be stored: %s", outcome.message.id, exc)
 
 
 def _runs_inline(app: App, data: dict[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from django_tasks import signals, states
 from django_tasks.brokers.base import Delivery, Settlement, Verb
+from django_tasks.canvas import not_yet
 from django_tasks.context import Context
 from django_tasks.exceptions import NotRegistered, TaskRevokedError
 from django_tasks.finish import failure
@@ -31,6 +32,10 @@ def refuse(app: App, delivery: Delivery, task: Any, admit: Callable[[Any], float
         return _unreadable(app, delivery)
     if task is None:
         return _unknown(app, delivery)
+    if message.embed and (what := not_yet(message.embed)):
+        return _for_others(app, delivery, NotImplementedError(
+            f"A {what} follows from this call, which a worker of Celery can run, and of ours with a later release."
+        ))  # fmt: skip
     # A retry may have been revoked in the run before it, which stores nothing where results are ignored.
     if (message.redelivered or message.retries) and (ended := _ended_before(app, delivery)) is not None:
         return ended
@@ -58,18 +63,24 @@ def _unreadable(app: App, delivery: Delivery) -> Outcome:
 
 
 def _unknown(app: App, delivery: Delivery) -> Outcome:
-    message, refusals = delivery.message, delivery.refusals
+    message = delivery.message
     error = NotRegistered(message.task)
     if signals.task_unknown.receivers:
         signals.task_unknown.send(sender=app, message=message, exc=error, name=message.task, id=message.id)
+    return _for_others(app, delivery, error, "Unknown task", "Restart the worker after a change of code. ")
+
+
+def _for_others(app: App, delivery: Delivery, error: Exception, what: str = "Task", advice: str = "") -> Outcome:
+    """Give a message back for workers that can run it; when none has for long, it is a dead letter."""
+    message, refusals = delivery.message, delivery.refusals
     facts = {"task_name": message.task, "task_id": message.id}
     if refusals >= len(REFUSAL_DELAYS):
-        logger.error("Unknown task %s[%s] goes to the dead letters. %s `tasks dead resend %s` lets it run after all.",
-                     message.task, message.id, error, message.id, extra=facts)  # fmt: skip
+        logger.error("%s %s[%s] goes to the dead letters. %s `tasks dead resend %s` lets it run after all.",
+                     what, message.task, message.id, error, message.id, extra=facts)  # fmt: skip
         return failure(app, delivery, error, verb=Verb.DEAD)
     delay = REFUSAL_DELAYS[refusals]
-    logger.error("Unknown task %s[%s] is put back for %d s. %s Restart the worker after a change of code. It is tried "
-                 "again for %d s more, then it is a dead letter.", message.task, message.id, delay, error,
+    logger.error("%s %s[%s] is put back for %d s. %s %sIt is tried again for %d s more, then it is a dead letter.",
+                 what, message.task, message.id, delay, error, advice,
                  sum(REFUSAL_DELAYS[refusals:]), extra=facts)  # fmt: skip
     return _put_back(delivery, Settlement(delivery, Verb.RETURN, delay=delay, refused=True))
 

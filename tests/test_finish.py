@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -17,9 +18,10 @@ from django_tasks.brokers.redis_ledger import Held
 from django_tasks.exceptions import OperationalError, TaskRevokedError
 from django_tasks.executor import Executor
 from django_tasks.finish import failure, finish, follow_ups
+from django_tasks.message import Message
 from django_tasks.outcome import Outcome, TaskMeta
 from django_tasks.worker.batch import Batch, finish_all
-from tests.running import NODE, app_of_test, drain, reserve, waiting
+from tests.running import NODE, advance, app_of_test, drain, reserve, waiting
 
 
 @pytest.fixture(params=["memory://", "django-db://", "redis://"])
@@ -218,6 +220,56 @@ def test_callbacks_get_the_value_and_know_their_parent(app: App) -> None:
     first, second = waiting(app)
     assert (first.args, second.args) == ([3, 10], [7, 7])
     assert {each.parent_id for each in (first, second)} == {each.root_id for each in (first, second)} == {result.id}
+
+
+def chained(add: Any, *ids: str) -> dict[str, Any]:
+    """Return what a message of Celery's has of a chain: the next step last, each with its id."""
+    steps = [{**add.s(int(each)), "options": {"task_id": each}} for each in reversed(ids)]
+    return {"callbacks": None, "errbacks": None, "chain": steps, "chord": None}
+
+
+def test_the_rest_of_a_chain_goes_on_with_the_value(app: App) -> None:
+    """As a client of Celery sends it."""
+    add = make_add()
+    app.broker.send([Message(add.name, "first", [1, 2], embed=chained(add, "10", "20"))])
+    (first,) = run(app)
+    finish(app, [first])
+    (second,) = waiting(app)
+    assert (second.id, second.args, second.parent_id, second.root_id) == ("10", [3, 10], "first", "first")
+    assert [outcome.value for outcome in drain(app)] == [13, 33]
+    assert app.AsyncResult("20").get(timeout=0) == 33
+
+
+@pytest.mark.parametrize("expires", [None, datetime(2020, 1, 1, tzinfo=timezone.utc)])
+def test_the_rest_of_a_chain_ends_as_the_step_that_failed(app: App, expires: datetime | None) -> None:
+    add = make_add()
+    app.broker.send([Message(add.name, "first", ["x", 2], expires=expires, embed=chained(add, "10", "20"))])
+    (outcome,) = drain(app)
+    assert outcome.state == (states.REVOKED if expires else states.FAILURE)
+    for each in ("first", "10", "20"):
+        assert (app.AsyncResult(each).state, type(app.AsyncResult(each).result)) == (outcome.state, type(outcome.value))
+
+
+@pytest.mark.parametrize("what", ["chord", "group", "chain"])
+def test_what_leads_to_more_than_a_chain_is_left_to_others(app: App, what: str, caplog: Any) -> None:
+    add = make_add()
+    embed = chained(add, "10")
+    if what == "chord":
+        embed["chord"] = dict(add.s())
+    else:
+        embed["chain"].append({**add.s(), "subtask_type": what})
+    app.broker.send([Message(add.name, "part", [1, 2], embed=embed)])
+    (outcome,) = run(app)
+    finish(app, [outcome])
+    assert outcome.settlement is not None
+    assert (outcome.settlement.verb, outcome.settlement.refused, outcome.settlement.delay) == (Verb.RETURN, True, 1)
+    assert f"[part] is put back for 1 s. A {what} follows from this call" in caplog.text
+    for _ in range(20):
+        advance(app, 61)
+        drain(app)
+    with pytest.raises(NotImplementedError, match=f"A {what} follows"):
+        app.AsyncResult("part").get(timeout=0)
+    assert app.broker.sizes()["celery"].dead == 1
 
 
 def test_ids_of_what_follows_come_from_its_cause(app: App) -> None:
