@@ -12,13 +12,12 @@ from typing import Any
 
 import pytest
 
-from django_tasks import AsyncResult
 from django_tasks.backends.redis import RedisBackend
 from django_tasks.exceptions import TaskRevokedError
 from django_tasks.outcome import TaskMeta
 from django_tasks.states import FAILURE, RETRY, REVOKED, SUCCESS
 from tests.backends.conftest import ACCEPT
-from tests.celery_environment import VERSIONS, celery_side, python_with_celery
+from tests.celery_environment import VERSIONS, celery_side
 from tests.servers import Redis
 from tests.waiting import wait_for
 
@@ -86,32 +85,3 @@ def test_celery_waits_for_ours(version: str, backend: RedisBackend, redis_server
         backend.store([TaskMeta("good", "STARTED")])
         backend.store([done(backend, "good", 5, SUCCESS), done(backend, "bad", KeyError("k"), FAILURE)])
         assert lines(side, 2) == [5, ["builtins", "KeyError", ["k"]]]
-
-
-def test_ours_reads_celerys(version: str, backend: RedisBackend, tmp_path: Path) -> None:
-    python_with_celery(version)
-    log = tmp_path / "celery.log"
-    with celery_side(version, backend.url, "worker", log=log):
-        with celery_side(version, backend.url, "send", log=log) as sender:
-            [ids] = lines(sender, 1)
-        results = {name: AsyncResult[Any](task_id, backend=backend) for name, task_id in ids.items()}
-        ended = {meta.task_id for meta in backend.wait([ids[name] for name in ids if name != "progress"], 60, None)}
-        wait_for(lambda: results["progress"].state == "PROGRESS")
-    assert len(ended) == len(ids) - 1
-    assert results["add"].get(timeout=10) == 5
-    assert (results["add"].name, results["add"].args, results["add"].queue) == ("add", [2, 3], "celery")
-    assert results["add"].date_done is not None
-    assert results["add"].date_done.tzinfo is not None
-    with pytest.raises(ValueError, match="bad") as caught:
-        results["fail"].get(timeout=10)
-    assert caught.value.args == ("bad", 42)
-    assert "ValueError" in str(results["fail"].traceback)
-    with pytest.raises(Exception, match="own") as caught_custom:
-        results["custom"].get(timeout=10)
-    assert type(caught_custom.value).__name__ == "Custom"
-    value = results["types"].get(timeout=10)
-    assert value == [Decimal("1.50"), datetime(2026, 11, 21).date(), "zwölf", None, 2**70]
-    assert results["progress"].info == {"done": 1}
-    assert (results["again"].get(timeout=10), results["again"].retries) == (1, 1)
-    with pytest.raises(TaskRevokedError, match="expired"):
-        results["expired"].get(timeout=10)
