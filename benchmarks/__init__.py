@@ -1,6 +1,6 @@
 """Measures django-celeriac beside other task queues: the same work, on the same databases, in one run.
 
-    python -m benchmarks                        everything: takes most of an hour
+    python -m benchmarks                        everything: takes about twenty minutes
     python -m benchmarks --systems huey --databases sqlite --rounds 1
     python -m benchmarks profile                where the time of one task goes
     python -m benchmarks --write docs/benchmarks.md

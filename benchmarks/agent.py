@@ -8,9 +8,9 @@ with pairs (whether it went well, the value or the traceback). The first answer 
 
 from __future__ import annotations
 
+import math
 import os
 import platform
-import random
 import sys
 import time
 import traceback
@@ -50,8 +50,7 @@ class Agent:
         """Send tasks one by one, for no longer than that; return how many a second."""
         self.fill(FIRST)
         begun, before = time.perf_counter(), self.sent
-        while self.sent - before < count and time.perf_counter() - begun < seconds:
-            self.fill(1)
+        self.fill(count, seconds)
         return (self.sent - before) / (time.perf_counter() - begun)
 
     def enqueue_bulk(self, count: int) -> float | None:
@@ -63,9 +62,10 @@ class Agent:
         self.sent += count
         return count / (time.perf_counter() - begun)
 
-    def fill(self, count: int) -> None:
-        """Send tasks one by one."""
-        for _ in range(count):
+    def fill(self, count: int, seconds: float = math.inf) -> None:
+        """Send tasks one by one, for no longer than that."""
+        end, wanted = time.perf_counter() + seconds, self.sent + count
+        while self.sent < wanted and time.perf_counter() < end:
             self.system.enqueue()
             self.sent += 1
 
@@ -101,16 +101,15 @@ class Agent:
             time.sleep(LOOK)
         return done
 
-    def start_delays(self, samples: int, pause: tuple[float, float]) -> list[float]:
-        """Send tasks with pauses between them; return for each the seconds from its sending to its start."""
-        path = Path(os.environ["BENCH_STAMPS"])
-        chance = random.Random(1)
-        for _ in range(samples):
-            time.sleep(chance.uniform(*pause))
-            self.system.stamp(time.time())
-            self.sent += 1
+    def stamp(self) -> None:
+        """Send a task that notes how long ago that was when it starts."""
+        self.system.stamp(time.time())
+        self.sent += 1
+
+    def start_delays(self) -> list[float]:
+        """Return for each of those tasks the seconds from its sending to its start, when all have ended."""
         self._wait(self.sent)
-        return [float(line) for line in path.read_text().splitlines()]
+        return [float(line) for line in Path(os.environ["BENCH_STAMPS"]).read_text().splitlines()]
 
     def mixed(self, seconds: float) -> list[float] | None:
         """Run the mixed load of a system that has one."""

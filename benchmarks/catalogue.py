@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-DATABASES = ("sqlite", "postgresql")
+DATABASES = ("sqlite", "sqlite-full", "postgresql")
 OURS = "celeriac"
 
 

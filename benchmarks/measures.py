@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmarks.catalogue import DATABASES
 from benchmarks.plan import Plan
 from benchmarks.session import Session
 
@@ -14,6 +15,8 @@ from benchmarks.session import Session
 IDLE = 30
 #: Tasks that each process of a worker gets to run before it is measured.
 WARM_UP = 20
+#: Seconds from the sending of a single task in which no other system gets one: most have started by then.
+ALONE = 0.02
 
 Numbers = dict[str, float]
 
@@ -49,7 +52,7 @@ def throughput(session: Session, plan: Plan) -> Numbers:
     numbers = {"enqueue": session.ask("enqueue", plan.tasks // 5, plan.enqueue_seconds)}
     bulk = session.ask("enqueue_bulk", plan.tasks)
     if bulk is None:
-        session.ask("fill", plan.tasks)
+        session.ask("fill", plan.tasks, plan.fill_seconds)
     else:
         numbers["bulk"] = bulk
     with session.worker(1):
@@ -59,9 +62,17 @@ def throughput(session: Session, plan: Plan) -> Numbers:
 
 def latency(session: Session, plan: Plan) -> Numbers:
     """Send single tasks to an idle worker."""
+    chance = random.Random(session.entry.name)
     with session.worker(1):
         session.ask("run_some", WARM_UP)
-        delays = session.ask("start_delays", plan.samples, plan.pause)
+        session.company.meet()
+        for _ in range(plan.samples):
+            session.company.sleep(chance.uniform(*plan.pause))
+            with session.company.turn:
+                session.ask("stamp")
+                session.company.sleep(ALONE)
+        delays = session.ask("start_delays")
+        session.company.meet()
     return {"start_p50": 1000 * quantile(delays, 0.50), "start_p99": 1000 * quantile(delays, 0.99)}
 
 
@@ -71,12 +82,14 @@ def idle(session: Session, plan: Plan) -> Numbers:
     for processes in (1, 2):
         with session.worker(processes) as worker:
             session.ask("run_some", WARM_UP * processes)
-            time.sleep(plan.settle_seconds)
+            session.company.meet()
+            session.company.sleep(plan.settle_seconds)
             numbers[f"uss_{processes}"], numbers[f"pss_{processes}"] = worker.memory()
             if processes == 1:
                 before = worker.cpu_seconds()
-                time.sleep(plan.idle_seconds)
+                session.company.sleep(plan.idle_seconds)
                 numbers["idle_cpu"] = (worker.cpu_seconds() - before) * IDLE / plan.idle_seconds
+            session.company.meet()
     return numbers
 
 
@@ -88,11 +101,30 @@ def mixed(session: Session, plan: Plan) -> Numbers:
     return {"visible_p50": 1000 * quantile(delays, 0.50), "visible_p99": 1000 * quantile(delays, 0.99)}
 
 
-MEASURES: Mapping[str, Callable[[Session, Plan], Numbers]] = {
-    "throughput": throughput,
-    "latency": latency,
-    "idle": idle,
-    "mixed": mixed,
+@dataclass(frozen=True)
+class Measure:
+    """One measure.
+
+    Args:
+        take: does it with one system and returns the numbers.
+        databases: where it is taken.
+        together: all systems are measured at the same time, as they hardly ever do anything.
+        ours_only: the others cannot do it.
+    """
+
+    take: Callable[[Session, Plan], Numbers]
+    databases: Sequence[str] = DATABASES
+    together: bool = False
+    ours_only: bool = False
+
+
+#: Where more than throughput is measured: to the rest, how SQLite is synchronised makes no difference worth the time.
+ONCE = ("sqlite", "postgresql")
+MEASURES: Mapping[str, Measure] = {
+    "throughput": Measure(throughput),
+    "latency": Measure(latency, ONCE, together=True),
+    "idle": Measure(idle, ONCE, together=True),
+    "mixed": Measure(mixed, ONCE, ours_only=True),
 }
 
 

@@ -13,6 +13,7 @@ class Plan:
         rounds: how often everything is measured; the report has the medians.
         tasks: how many are sent in bulk and then drained; a fifth of them is sent one by one.
         enqueue_seconds: the longest that sending one by one may take; what is slower sends fewer.
+        fill_seconds: the longest that filling the queue one by one may take, likewise.
         drain_seconds: the longest that draining is watched, from the first 5% on.
         samples: tasks sent to an idle worker, to see how soon they start.
         pause: shortest and longest pause between these (seconds); random, so that no rhythm of polling is met.
@@ -23,8 +24,9 @@ class Plan:
 
     rounds: int = 3
     tasks: int = 10_000
-    enqueue_seconds: float = 10
-    drain_seconds: float = 20
+    enqueue_seconds: float = 4
+    fill_seconds: float = 5
+    drain_seconds: float = 10
     samples: int = 50
     pause: tuple[float, float] = (0.2, 0.6)
     settle_seconds: float = 3

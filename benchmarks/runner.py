@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 from benchmarks.catalogue import Entry
+from benchmarks.company import Company
 from benchmarks.environments import CannotInstall, python_of
-from benchmarks.measures import MEASURES
+from benchmarks.measures import MEASURES, Measure
 from benchmarks.plan import Plan
 from benchmarks.session import Failed, Session
 from benchmarks.storage import Storage
@@ -47,11 +49,34 @@ def run(plan: Plan, storage: Storage, database: str, entries: Sequence[Entry], m
         for measure in measures:
             # Whoever comes first in one round comes last in another.
             shift = number % max(1, len(results))
-            for result in results[shift:] + results[:shift]:
-                if measure != "mixed" or result.entry.package is None:
-                    _say(f"{database}, round {number + 1} of {plan.rounds}: {measure} of {result.entry.title}")
-                    _measure(plan, storage.new(database), measure, result)
+            for group in _groups(MEASURES[measure], database, results[shift:] + results[:shift]):
+                titles = ", ".join(result.entry.title for result in group)
+                _say(f"{database}, round {number + 1} of {plan.rounds}: {measure} of {titles}")
+                _measure_group(plan, [storage.new(database) for _ in group], measure, group)
     return results
+
+
+def _groups(measure: Measure, database: str, results: Sequence[Result]) -> list[list[Result]]:
+    """Return who is measured one after another, and who at the same time."""
+    if database not in measure.databases:
+        return []
+    able = [result for result in results if result.entry.package is None or not measure.ours_only]
+    return [able] if measure.together else [[result] for result in able]
+
+
+def _measure_group(plan: Plan, urls: Sequence[str], measure: str, group: Sequence[Result]) -> None:
+    """Measure some systems at the same time, each in a thread that does little but wait."""
+    company = Company(len(group))
+    with ThreadPoolExecutor(len(group)) as pool:
+        done = [
+            pool.submit(_measure, plan, url, measure, result, company) for url, result in zip(urls, group, strict=True)
+        ]
+        try:
+            for each in done:
+                each.result()
+        except BaseException:
+            company.interrupt()
+            raise
 
 
 def _installed(entries: Sequence[Entry]) -> Iterator[Entry]:
@@ -64,16 +89,18 @@ def _installed(entries: Sequence[Entry]) -> Iterator[Entry]:
             yield entry
 
 
-def _measure(plan: Plan, url: str, measure: str, result: Result) -> None:
+def _measure(plan: Plan, url: str, measure: str, result: Result, company: Company) -> None:
     with tempfile.TemporaryDirectory(prefix="celeriac-bench-") as directory:
         try:
-            with Session(result.entry, url, Path(directory)) as session:
+            with Session(result.entry, url, Path(directory), company) as session:
                 result.versions = session.ask("versions", result.entry.package)
-                for key, value in MEASURES[measure](session, plan).items():
+                for key, value in MEASURES[measure].take(session, plan).items():
                     result.numbers.setdefault(key, []).append(value)
         except Failed as exc:
             _say(f"{exc.details}\n{measure} of {result.entry.title} failed: {exc}")
             result.failures.append(f"{measure}: {exc}")
+        finally:
+            company.leave()
 
 
 def _say(text: str) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from benchmarks.catalogue import Entry
+from benchmarks.company import Company
 from benchmarks.environments import ROOT, python_of
 from tests.processes import die_with_parent
 
@@ -85,14 +86,16 @@ class Session:
         entry: the system.
         url: the database.
         directory: an empty directory, where its processes run.
+        company: who is measured at the same time; nobody else by default.
 
     Raises:
         Failed: it does not start.
         CannotInstall: it cannot be had here.
     """
 
-    def __init__(self, entry: Entry, url: str, directory: Path) -> None:
+    def __init__(self, entry: Entry, url: str, directory: Path, company: Company | None = None) -> None:
         self.entry = entry
+        self.company = company or Company()
         self.log = directory / "output.log"
         self.environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {
             "DJANGO_SETTINGS_MODULE": "benchmarks.settings",
@@ -121,6 +124,7 @@ class Session:
         deadline = time.monotonic() + ANSWER_TIMEOUT
         try:
             while not self.connection.poll(1.0):
+                self.company.check()
                 if any(worker.has_ended() for worker in self.workers):
                     raise Failed("its worker ended by itself", self._end_of_log())
                 if time.monotonic() > deadline:
@@ -150,7 +154,7 @@ class Session:
     def __enter__(self) -> Self:
         try:
             self._answer()
-        except Failed:
+        except BaseException:
             self.__exit__()
             raise
         return self

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import django
 from django.db.backends.signals import connection_created
@@ -24,11 +25,23 @@ SECRET_KEY = "measured, not kept"
 USE_TZ = True
 TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-# SQLite: WAL, synchronous=NORMAL, immediate transactions. Without CONN_MAX_AGE some systems would connect anew for
+# SQLite: WAL, immediate transactions. Without CONN_MAX_AGE some systems would connect anew for
 # each task.
 DATABASES = {"default": settings_of(DATABASE_URL) | {"CONN_MAX_AGE": 600}}
 if django.VERSION < (5, 1):
     connection_created.connect(use_wal)
+#: How SQLite waits for the disk: NORMAL or FULL.
+SYNCHRONOUS = dict(parse_qsl(urlsplit(DATABASE_URL).query)).get("synchronous", "NORMAL")
+
+
+def synchronise(connection: Any, **_: Any) -> None:
+    """Have each new connection to SQLite wait for the disk as told."""
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
+
+
+connection_created.connect(synchronise)
 
 APPS = {
     "celeriac": "django_tasks",
@@ -59,4 +72,4 @@ if SYSTEM == "django_tasks_db":
 if SYSTEM == "huey":
     from benchmarks.systems.huey_store import make_huey
 
-    HUEY = make_huey(DATABASE_URL)
+    HUEY = make_huey(DATABASE_URL, SYNCHRONOUS)

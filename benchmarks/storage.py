@@ -1,4 +1,4 @@
-"""Fresh databases: a SQLite file, or a database on a PostgreSQL server of our own."""
+"""Fresh databases: a file of SQLite, or a database on a PostgreSQL server of our own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests import servers
+
+#: What tells databases on SQLite apart: FULL waits for the disk at each commit, NORMAL leaves some to a power cut.
+SYNCHRONOUS = {"sqlite": "NORMAL", "sqlite-full": "FULL"}
 
 
 class DurablePostgreSQL(servers.PostgreSQL):
@@ -32,18 +35,18 @@ class Storage:
         self._numbers = itertools.count(1)
 
     def new(self, database: str) -> str:
-        """Return the URL of an empty database on ``sqlite`` or ``postgresql``."""
+        """Return the URL of an empty database of one of the ``DATABASES``."""
         name = f"bench{next(self._numbers)}"
-        if database == "sqlite":
-            return f"sqlite:///{self.directory / name}.sqlite3"
+        if database in SYNCHRONOUS:
+            return f"sqlite:///{self.directory / name}.sqlite3?synchronous={SYNCHRONOUS[database]}"
         self._ask(f"CREATE DATABASE {name}")
         assert self.server is not None
         return self.server.url(name)
 
     def facts(self, database: str) -> str:
         """Return the version of a database, and what its durability depends on."""
-        if database == "sqlite":
-            return f"SQLite {sqlite3.sqlite_version}, journal_mode=WAL, synchronous=NORMAL"
+        if database in SYNCHRONOUS:
+            return f"SQLite {sqlite3.sqlite_version}, journal_mode=WAL, synchronous={SYNCHRONOUS[database]}"
         names = ("server_version", "fsync", "synchronous_commit", "shared_buffers")
         version, *settings = (self._ask(f"SHOW {name}") for name in names)
         pairs = zip(names[1:], settings, strict=True)

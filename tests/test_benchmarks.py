@@ -40,10 +40,11 @@ def result(name: str, **numbers: list[float]) -> Result:
 
 
 def test_a_quick_run_measures_everything_of_ours() -> None:
-    done = benchmarks("--quick")
+    done = benchmarks("--quick", "--databases", "sqlite,sqlite-full")
     assert done.returncode == 0, done.stderr
     assert re.search(r"^- django-celeriac: \S+, Django \S+, Python \S+$", done.stdout, re.MULTILINE), done.stdout
     assert re.search(r"^### SQLite \S+, journal_mode=WAL, synchronous=NORMAL$", done.stdout, re.MULTILINE)
+    assert re.search(r"^### SQLite \S+, journal_mode=WAL, synchronous=FULL$", done.stdout, re.MULTILINE)
     assert "failed" not in done.stdout + done.stderr
     found = rows(done.stdout)
     for row in ROWS.values():
@@ -68,7 +69,7 @@ def test_a_profile_names_all_parts() -> None:
     ("arguments", "message"),
     [
         pytest.param(["--systems", "celeriac,celery4"], "celery4 is not one of celeriac, huey", id="unknown system"),
-        pytest.param(["--databases", "oracle"], "oracle is not one of sqlite, postgresql", id="unknown database"),
+        pytest.param(["--databases", "oracle"], "oracle is not one of sqlite, sqlite-full", id="unknown database"),
         pytest.param(["--rounds", "0"], "0 is not a whole number above 0", id="no rounds"),
         pytest.param(["--write", "setup.cfg"], "setup.cfg has no place for results", id="nowhere to write"),
         pytest.param(["--quick", "--write", "docs/benchmarks.md"], "its numbers mean nothing", id="quick to write"),

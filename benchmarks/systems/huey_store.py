@@ -10,7 +10,7 @@ from huey.storage import SqliteStorage
 
 
 class NormalStorage(SqliteStorage):
-    """Huey has WAL by itself, but only full synchronisation or none."""
+    """Between Huey's own full synchronisation and none."""
 
     def _create_connection(self) -> Any:
         connection = super()._create_connection()
@@ -18,9 +18,10 @@ class NormalStorage(SqliteStorage):
         return connection
 
 
-def make_huey(url: str) -> Huey:
-    """Return the instance for the database at ``url``."""
+def make_huey(url: str, synchronous: str) -> Huey:
+    """Return the instance for the database at ``url``; on SQLite, it has WAL by itself."""
     if url.startswith("postgresql:"):
         return PostgresHuey("benchmarks", dsn=url)
     path = urlsplit(url).path.removeprefix("/")
-    return Huey("benchmarks", storage_class=NormalStorage, filename=path, timeout=20)
+    storage = SqliteStorage if synchronous == "FULL" else NormalStorage
+    return Huey("benchmarks", storage_class=storage, filename=path, fsync=True, timeout=20)
