@@ -37,7 +37,7 @@ def encode_meta(meta: TaskMeta, extended: bool) -> bytes:
         "result": None,
         "traceback": meta.traceback,
         "children": meta.children,
-        "date_done": None if meta.date_done is None else meta.date_done.isoformat(),
+        "date_done": meta.date_done,  # orjson writes instants as isoformat() does
         "task_id": meta.task_id,
     }
     if meta.group_id is not None:
@@ -47,7 +47,7 @@ def encode_meta(meta: TaskMeta, extended: bool) -> bytes:
     if extended:
         fields |= {name: getattr(meta, name) for name in ("name", "args", "kwargs", "worker", "retries", "queue")}
         if meta.date_started is not None:  # Celery's have none
-            fields["date_started"] = meta.date_started.isoformat()
+            fields["date_started"] = meta.date_started
     elif meta.retries:
         fields["retries"] = meta.retries  # a redelivered message needs it to know its own end
     result = meta.result
@@ -84,6 +84,9 @@ def _shown(value: Any) -> bytes:
 
 
 def _as_other(fields: dict[str, Any], serializer: str) -> bytes:
+    for name in ("date_done", "date_started"):
+        if fields.get(name) is not None:
+            fields[name] = fields[name].isoformat()
     if fields.get("args"):
         fields["args"] = list(fields["args"])
     try:

@@ -66,6 +66,8 @@ class RedisBackend(ResultBackend):
         if prefix and prefix[-1] not in ":_-.":
             prefix += "_"  # as Celery does it
         self.prefix = f"{prefix}{KEY_PREFIX}".encode()
+        #: Milliseconds for which a state is kept that is an end, and one that is none.
+        self._lifetimes = {True: _milliseconds(self.expires), False: _milliseconds(self.expires_unfinished)}
         #: By process: what a parent had is left alone in its children.
         self._listeners: dict[int, Listener] = {}
 
@@ -99,9 +101,7 @@ class RedisBackend(ResultBackend):
         Raises:
             EncodeError: it cannot be written.
         """
-        lifetime = self.expires if meta.ready else self.expires_unfinished
-        milliseconds = "" if lifetime is None else max(1, round(lifetime * 1000))
-        return Entry(self._key(meta.task_id), milliseconds, encode_meta(meta, self.extended))
+        return Entry(self._key(meta.task_id), self._lifetimes[meta.ready], encode_meta(meta, self.extended))
 
     def _store(self, places: list[int], written: list[Entry], unclear: Mapping[int, bytes]) -> dict[int, bytes]:
         """Store some of the metas; return what stayed in place of which."""
@@ -208,6 +208,10 @@ class RedisBackend(ResultBackend):
             if value["exc_module"] == exceptions.__name__:
                 value["exc_module"] = _celerys_module(value["exc_type"])
         return serialization.dumps(value, self.serializer)
+
+
+def _milliseconds(seconds: float | None) -> int | str:
+    return "" if seconds is None else max(1, round(seconds * 1000))
 
 
 def _celerys_module(name: str) -> str:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 #: Bytes of results that one script stores.
 MOST_BYTES = 4 * 1024 * 1024
-ACK, HELD = Script(DIRECTORY, "ledger", "ack"), Script(DIRECTORY, "ledger", "held")
-FINISH = Script(DIRECTORY, "ledger", META, "finish")
+HELD = Script(DIRECTORY, "ledger", "held")
+ACK, FINISH = Script(DIRECTORY, "ledger", META, "ack"), Script(DIRECTORY, "ledger", META, "finish")
 NOTHING = Entry(b"", "", b"")
 #: Makes of a meta what is stored.
 MakeEntry = Callable[["TaskMeta"], Entry]
@@ -58,12 +58,7 @@ class Finisher:
         if not settlements:
             return []
         once = list({s.delivery.handle: s for s in settlements}.values())
-        owners = {s.delivery.handle[:2] if s.verb is Verb.ACK else None for s in once}
-        if len(owners) == 1 and (owner := owners.pop()):
-            fields = [s.delivery.handle.field for s in once]
-            lost = self.ledger.run(ACK, group_of(owner[:1]), owner[1], *fields)
-        else:
-            lost, _ = self._run([Ending(settlement) for settlement in once])
+        lost, _ = self._run([Ending(settlement) for settlement in once])
         handles = {once[place - 1].delivery.handle for place in lost}
         return [s for s in settlements if s.delivery.handle in handles] if handles else []
 
@@ -108,7 +103,18 @@ class Finisher:
         return [self.ledger.outgoing(message, self.broker.max_size) for message in messages]
 
     def _run(self, endings: Sequence[Ending]) -> tuple[list[int], list[int]]:
-        """Run the script; return the places, from 1 on, of those whose lease was lost, and of those that had ended."""
+        """Run a script; return the places, from 1 on, of those whose lease was lost, and of those that had ended."""
+        kinds = {_kind(ending) for ending in endings}
+        if len(kinds) == 1 and (kind := kinds.pop()):
+            arguments: list[Any] = [kind.worker, kind.milliseconds]
+            for settlement, _, entry in endings:
+                arguments += (settlement.delivery.handle.field, entry.key, entry.data)  # type: ignore[union-attr]
+            lost, ended = self.ledger.run(ACK, group_of([kind.list]), *arguments)
+        else:
+            lost, ended = self.ledger.run(FINISH, *self._in_full(endings))
+        return lost, ended
+
+    def _in_full(self, endings: Sequence[Ending]) -> tuple[Any, ...]:
         settlements = [each.settlement for each in endings if each.settlement]
         names = [each.delivery.handle.list for each in settlements]
         group, numbers = numbered([*names, *(each.list for ending in endings for each in ending.follow)])
@@ -126,8 +132,7 @@ class Finisher:
                 arguments.append("ack")
             else:
                 arguments += _verb(settlement, self.ledger.now(), flagged.get(settlement.delivery.handle, b""))
-        lost, ended = self.ledger.run(FINISH, group, *arguments)
-        return lost, ended
+        return group, *arguments
 
     def _flagged(self, settlements: Sequence[Settlement]) -> dict[Held, bytes]:
         """Return the envelopes that go back with word that they have been in a worker's hands."""
@@ -140,6 +145,22 @@ class Finisher:
             for handle, value in zip(handles, values, strict=True)
             if value is not None
         }
+
+
+class Kind(NamedTuple):
+    """What endings have to have in common to be written in short."""
+
+    list: str
+    worker: str
+    milliseconds: int | str
+
+
+def _kind(ending: Ending) -> Kind | None:
+    settlement = ending.settlement
+    if settlement is None or settlement.verb is not Verb.ACK or ending.follow:
+        return None
+    handle = settlement.delivery.handle
+    return Kind(handle.list, handle.worker, ending.entry.milliseconds)
 
 
 def _chunks(endings: Sequence[Ending]) -> Iterator[tuple[int, Sequence[Ending]]]:

@@ -1,8 +1,29 @@
--- Ends deliveries of one list and worker with nothing to follow or to store: finish.lua in short. Arguments:
--- worker, then handles. Returns the places of those whose lease was lost.
-local key = own[1] .. 'held.' .. argument()
-local lost = {}
-for place = 1, #ARGV - position do
-  if redis.call('HDEL', key, ARGV[position + place]) == 0 then lost[#lost + 1] = place end
+-- Ends deliveries of one list and worker with nothing to follow, which is what most are: finish.lua in short. Goes with
+-- meta.lua of the result backend. Arguments: worker, milliseconds to keep the results, then for each: handle, key of its
+-- result ("": nothing is stored), meta. Returns what finish.lua does.
+local held, milliseconds = own[1] .. 'held.' .. argument(), argument()
+local lost, ended, done = {}, {}, {}
+local place = 0
+
+-- Whether a result is stored, or there is none.
+local function store(key, meta)
+  if key == '' then return true end
+  local worked, stays = pcall(put_meta, key, milliseconds, '', meta)
+  return worked and not stays
 end
-return lost
+
+allow_all(1)
+while position < #ARGV do
+  place = place + 1
+  local handle, key, meta = argument(), argument(), argument()
+  if redis.call('HEXISTS', held, handle) == 0 then
+    -- What is stored already is of this very run: the answer to an earlier try got lost.
+    if key == '' or redis.pcall('GET', key) ~= meta then lost[#lost + 1] = place end
+  elseif store(key, meta) then
+    done[#done + 1] = handle
+  else
+    ended[#ended + 1] = place
+  end
+end
+for first = 1, #done, 1000 do redis.call('HDEL', held, unpack(done, first, math.min(first + 999, #done))) end
+return {lost, ended}
