@@ -1,6 +1,7 @@
 # Everything a developer does here. On a machine with only Python, make and a network each target sets up what it needs.
 #
 #   make demo                     try the project out          make demo ARGS=--once
+#   make demo BROKER=redis        ... on a Redis that it finds or starts
 #   make test                     the suite on every database  make test-sqlite PYTEST_ARGS="-k retry"
 #   make test PYTHON=python3.12   with another interpreter (in a new VENV)
 
@@ -10,6 +11,8 @@ VENV ?= .venv
 DJANGO ?= Django
 # Which extra to install for lint and test: `test` is enough for the suite alone.
 EXTRA ?= dev
+# Where the demo's messages and results are: database or redis.
+BROKER ?= database
 ARGS ?=
 # Most tests wait for processes that they start, so that several at a time take no longer than one, even on two cores.
 PYTEST_ARGS ?= -n 4
@@ -38,8 +41,12 @@ $(VENV)/.mariadb: $(VENV)/.$(EXTRA)
 	$(PIP) -e ".[mariadb]" "$(DJANGO)" >$(VENV)/mariadb.log 2>&1 && touch $@ || \
 	    echo "mysqlclient could not be built (see $(VENV)/mariadb.log): it needs a C compiler and MariaDB's client headers."
 
-demo: $(VENV)/.package  ## run the example project: web site, worker and sample jobs
-	$(BIN)/python -m example_project.demo $(ARGS)
+$(VENV)/.redis: $(VENV)/.package
+	$(PIP) -e ".[redis]" "$(DJANGO)"
+	@touch $@
+
+demo: $(VENV)/.package $(if $(filter redis,$(BROKER)),$(VENV)/.redis)  ## run the example project: web site, worker and sample jobs
+	$(BIN)/python -m example_project.demo --broker $(BROKER) $(ARGS)
 
 test: test-sqlite test-postgresql test-mariadb  ## run the suite on SQLite, PostgreSQL and MariaDB
 

@@ -1,7 +1,8 @@
 """The demo: ``python -m example_project.demo``.
 
 Starts a worker and a web server, imports a sample of real airports, shows what becomes of it, and serves the site until
-Ctrl-C. With ``--once`` it stops after the sample and needs no web server.
+Ctrl-C. With ``--once`` it stops after the sample and needs no web server. With ``--broker redis`` messages and
+results are on a Redis that it finds or starts.
 
 Exit code 0 if all went well, 1 if something failed, 130 after a Ctrl-C before the sample was through.
 """
@@ -16,6 +17,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from django_tasks.conf import mask_url
+from example_project import redis_server
 from example_project.processes import (
     DemoFailed,
     Interrupted,
@@ -52,6 +55,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the options from the command line."""
     parser = argparse.ArgumentParser(prog="python -m example_project.demo", description="A demo of django-celeriac.")
     parser.add_argument("--once", action="store_true", help="import the sample, check the result and stop")
+    brokers = "where messages and results are: the database, or a Redis (REDIS_URL, localhost:6379, or one of its own)"
+    parser.add_argument("--broker", choices=("database", "redis"), default="database", help=brokers)
     parser.add_argument("--port", type=int, default=8000, help="of the web server (default: 8000)")
     return parser.parse_args(arguments)
 
@@ -59,6 +64,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def run(options: argparse.Namespace, stack: ExitStack) -> None:
     """Go through the demo's steps; ``stack`` stops what they start."""
     port = free_port(options.port)
+    if options.broker == "redis":
+        os.environ["EXAMPLE_REDIS_URL"] = redis_server.find_or_start(stack)
     settings = set_up_django(port)
     # Only now: it needs Django to be set up.
     from example_project import walkthrough
@@ -107,6 +114,8 @@ def introduce(programs: list[Program], settings: Any, address: str | None) -> No
     if address:
         print(f"Open this page:      {address}/")
         print(f"Admin:               {address}/admin/  (user demo, password demo: for your own machine only)")
+    if redis_url := os.environ.get("EXAMPLE_REDIS_URL"):
+        print(f"Messages, results:   {mask_url(redis_url)}")
     print(f"Database and files:  {shown(Path(settings.VAR_DIR))}")
     for program in programs:
         print(f"{program.name.capitalize() + ' log:':<20} {shown(program.log)}")

@@ -50,7 +50,7 @@ def pause(seconds: float) -> None:
 
 @dataclass
 class Program:
-    """A running ``manage.py`` command whose output goes to a log file."""
+    """A running program whose output goes to a log file."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -81,7 +81,12 @@ class Program:
 
 
 def start(name: str, arguments: list[str], log: Path) -> Program:
-    """Start ``manage.py`` with these arguments.
+    """Start ``manage.py`` with these arguments."""
+    return run_program(name, [sys.executable, str(MANAGE_PY), *arguments], log)
+
+
+def run_program(name: str, command: list[str], log: Path) -> Program:
+    """Start a program whose output goes to ``log``.
 
     Out of the terminal's reach, so that Ctrl-C comes to the demo alone, which then stops its programs once and in
     order; a second signal would tell a worker to hurry.
@@ -89,7 +94,7 @@ def start(name: str, arguments: list[str], log: Path) -> Program:
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, str(MANAGE_PY), *arguments],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

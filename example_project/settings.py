@@ -115,3 +115,8 @@ IMPORT_PAUSE = float(os.environ.get("EXAMPLE_PAUSE", "0.1"))
 # "django-db://"). One rule shows routing: e-mails have a queue of their own, so that a long import never delays them
 # where a worker is started for that queue alone (runworker -Q mail).
 TASK_ROUTES = {"example_project.imports.tasks.send_report": {"queue": "mail"}}
+
+# On Redis instead (make demo BROKER=redis). The prefix keeps the example apart from whatever else is there.
+if redis_url := os.environ.get("EXAMPLE_REDIS_URL"):
+    BROKER_URL = RESULT_BACKEND = redis_url
+    BROKER_TRANSPORT_OPTIONS = RESULT_BACKEND_TRANSPORT_OPTIONS = {"global_keyprefix": "celeriac-example:"}

@@ -18,6 +18,7 @@ from example_project.imports.charts import MAX_LABEL, bar_chart, dot_map, most_c
 from example_project.imports.validation import Refusal, Row, UnreadableFile, read_rows
 from example_project.processes import DemoFailed, free_port, start, wait_for_port
 from tests.databases import name_from_environment
+from tests.servers import Redis
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(name_from_environment() != "sqlite", reason="the example has a database of its own")
@@ -177,6 +178,33 @@ def test_the_demo_imports_the_sample_and_mails_the_report(environment: dict[str,
     (mail,) = (tmp_path / "var" / "mail").iterdir()
     assert str(mail) in output
     assert "3,364 of 3,376 rows imported, 12 refused." in mail.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_the_demo_on_a_redis(environment: dict[str, str], redis_server: Redis, redis_url: str, given: bool) -> None:
+    """One that it is told of, or else one that it finds at the usual port, or else starts."""
+    environment.pop("REDIS_URL", None)
+    output = run(
+        environment | ({"REDIS_URL": redis_url} if given else {}),
+        "-m",
+        "example_project.demo",
+        "--once",
+        "--broker",
+        "redis",
+    ).stdout
+    assert "3,364 rows imported, 12 refused" in output
+    assert re.search(r"Messages, results: +redis://127\.0\.0\.1:\d+/0\n", output)
+    keys = set(redis_server.connect().scan_iter())
+    assert bool(keys) is given
+    assert all("celeriac-example:" in key for key in keys)
+
+
+def test_the_demo_says_when_its_redis_is_not_there(environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "example_project.demo", "--once", "--broker", "redis"]
+    nowhere = {"REDIS_URL": f"redis://127.0.0.1:{free_port(0)}/0"}
+    done = subprocess.run(command, env=environment | nowhere, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "REDIS_URL is set, but cannot be used" in done.stderr
 
 
 @pytest.fixture
