@@ -55,7 +55,7 @@ class Scheme(NamedTuple):
     extra: str | None = None
 
 
-_REDIS = ("redis", "rediss", "unix", "redis+socket", "sentinel")
+_REDIS = ("redis", "rediss", "unix", "redis+socket", "sentinel", "redis+cluster", "rediss+cluster")
 BROKER_SCHEMES: dict[str, Scheme] = {
     "django-db": Scheme("django_tasks.brokers.orm.ORMBroker"),
     "memory": Scheme("django_tasks.brokers.memory.MemoryBroker"),

@@ -22,7 +22,8 @@ _MEANINGS = {
     "MOVED": "is a node of a cluster: use redis+cluster://",
     "ASK": "is a node of a cluster: use redis+cluster://",
     "CROSSSLOT": "is a node of a cluster: use redis+cluster://",
-    "CLUSTERDOWN": "is a cluster that has lost nodes",
+    "CLUSTERDOWN": "is a cluster that has lost nodes: some slots are not served",
+    "TRYAGAIN": "is moving these keys to another node",
     "WRONGPASS": "refuses the user name or the password",
     "NOAUTH": "wants a password: redis://user:password@host",
     "NOPERM": "does not let this user do that (ACL)",
@@ -40,6 +41,9 @@ _WORDS: tuple[tuple[type[Exception], str], ...] = (
     (errors.AskError, "ASK"),
     (errors.ClusterDownError, "CLUSTERDOWN"),
     (errors.ClusterCrossSlotError, "CROSSSLOT"),
+    (errors.SlotNotCoveredError, "CLUSTERDOWN"),
+    (errors.TryAgainError, "TRYAGAIN"),
+    (errors.ClusterError, "TRYAGAIN"),  # redis-py's word for many of these
 )
 
 
@@ -78,6 +82,8 @@ def translated(exc: BaseException, place: str) -> OperationalError:
         return OperationalError(f"Redis at {place} {meaning}. ({exc})")
     if isinstance(exc, errors.MaxConnectionsError):
         return OperationalError(f"Redis at {place} is kept busy by this process: {exc}. Raise max_connections.")
+    if "cluster support disabled" in str(exc):
+        return OperationalError(f"Redis at {place} is no cluster: use redis://. ({exc})")
     if isinstance(exc, errors.InvalidResponse):
         return OperationalError(f"What answers at {place} is no Redis. ({exc})")
     if isinstance(exc, errors.TimeoutError | TimeoutError):

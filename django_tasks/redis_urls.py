@@ -12,8 +12,12 @@ from django_tasks.conf import mask_url
 from django_tasks.exceptions import ImproperlyConfigured
 
 #: Schemes of URLs, kombu's spellings included, and what redis-py calls them.
-SCHEMES = {"redis": "redis", "rediss": "rediss", "unix": "unix", "redis+socket": "unix", "sentinel": "redis"}
+SCHEMES = {
+    "redis": "redis", "rediss": "rediss", "unix": "unix", "redis+socket": "unix", "sentinel": "redis",
+    "redis+cluster": "redis", "rediss+cluster": "rediss",
+}  # fmt: skip
 SENTINEL = "sentinel"
+CLUSTER = "+cluster"
 #: Options for connections, in the URL or beside it; further ones of the URL are redis-py's.
 CONNECTION_OPTIONS = frozenset({
     "client_name", "credential_provider", "master_name", "max_connections", "sentinel_kwargs", "socket_keepalive",
@@ -42,7 +46,7 @@ class ServerList(NamedTuple):
 
 
 def read_urls(setting: str, url: str, options: Mapping[str, Any]) -> ServerList:
-    """Read one URL or several with semicolons between them: ``redis://a/0;redis://b/0``.
+    """Read one URL, or several with semicolons between them: ``redis://a/0;redis://b/0``, ``redis+cluster://a,b``.
 
     Args:
         setting: the setting that it comes from, for errors.
@@ -51,14 +55,14 @@ def read_urls(setting: str, url: str, options: Mapping[str, Any]) -> ServerList:
     Raises:
         ImproperlyConfigured: it cannot be read; says what is wrong, without passwords.
     """
-    urls = [each.strip() for each in url.split(";") if each.strip()]
     if "://" not in url:
         raise ImproperlyConfigured(f"{setting} = {mask_url(url)!r} is no URL, such as redis://localhost:6379/0.")
-    first = urls[0].partition("://")[0].lower()
-    # kombu takes the scheme of later ones, if they have none, from the first.
-    urls = [each if "://" in each else f"{first}://{each}" for each in urls]
-    if len(urls) > 1 and any((each.partition("://")[0].lower() == SENTINEL) != (first == SENTINEL) for each in urls):
-        raise ImproperlyConfigured(f"{setting} = {mask_url(url)!r} mixes sentinels and servers. Give only one kind.")
+    urls = _single_urls(url)
+    first = _kind(urls[0])
+    if any(_kind(each) != first for each in urls):
+        raise ImproperlyConfigured(
+            f"{setting} = {mask_url(url)!r} mixes sentinels, nodes of a cluster and servers. Give only one kind."
+        )
     servers = [_read(setting, each, options) for each in urls]
     common = servers[0]
     master_name = common.pop("master_name", "")
@@ -78,7 +82,34 @@ def read_urls(setting: str, url: str, options: Mapping[str, Any]) -> ServerList:
             f"{setting} = {mask_url(url)!r} needs the name that the sentinels have for the server: "
             f'{setting.removesuffix("_URL")}_TRANSPORT_OPTIONS = {{"master_name": "mymaster"}}.'
         )
+    if first == CLUSTER and any(each["db"] for each in servers):
+        raise ImproperlyConfigured(f"{setting} = {mask_url(url)!r}: a cluster has no other database than number 0.")
     return ServerList(servers, master_name if first == SENTINEL else "", sentinel_kwargs, limit)
+
+
+def _single_urls(url: str) -> list[str]:
+    """Return a URL for each server."""
+    first, single = url.strip().partition("://")[0], []
+    for each in (each.strip() for each in url.split(";") if each.strip()):
+        # kombu takes the scheme of later ones, if they have none, from the first.
+        scheme, _, rest = each.partition("://") if "://" in each else (first, "", each)
+        user, at, places = rest.rpartition("@")
+        # The nodes of a cluster have commas between them, and one user and one password.
+        end = min((places.index(mark) for mark in "/?" if mark in places), default=len(places))
+        nodes = places[:end].split(",") if is_cluster(f"{scheme}://") else [places[:end]]
+        single += [f"{scheme}://{user}{at}{node}{places[end:]}" for node in nodes]
+    return single
+
+
+def is_cluster(url: str) -> bool:
+    """Whether a URL stands for nodes of a cluster."""
+    return url.strip().partition("://")[0].lower().endswith(CLUSTER)
+
+
+def _kind(url: str) -> str:
+    if is_cluster(url):
+        return CLUSTER
+    return SENTINEL if url.partition("://")[0].lower() == SENTINEL else ""
 
 
 def _without_address(server: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from django_tasks import App
 from tests import databases
 from tests.processes import WorkerProcess
 from tests.running import app_of_test
-from tests.servers import SERVERS, Memcached, Redis, require
+from tests.servers import SERVERS, Memcached, Redis, RedisCluster, require
 
 # What these test touches the project's database not at all, or has one of its own.
 ONCE = (
@@ -28,6 +28,7 @@ ONCE = (
     "tests/test_compression.py",
     "tests/test_docs.py",
     "tests/test_message.py",
+    "tests/test_redis_cluster.py",
     "tests/test_redis_connections.py",
     "tests/test_serialization.py",
     "tests/test_testing.py",
@@ -43,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if name == "sqlite":
         return
     for item in items:
-        if item.nodeid.startswith(ONCE):
+        if item.nodeid.startswith(ONCE) or "[cluster" in item.nodeid:
             item.add_marker(pytest.mark.skip(reason=f"the same on {name} as on SQLite, where it is run"))
 
 
@@ -129,3 +130,18 @@ def redis_url(redis_server: Redis) -> str:
     """An empty database of it."""
     redis_server.connect().flushall()
     return redis_server.url()
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    """A cluster of our own, shared by the tests that leave it as it is but for its data."""
+    require("redis")
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster_url(redis_cluster: RedisCluster) -> str:
+    """The cluster, empty."""
+    redis_cluster.flush()
+    return redis_cluster.url()

@@ -375,7 +375,7 @@ class TestURLs:
             find_scheme("BROKER_URL", "amqp://:hunter2@host", module.BROKER_SCHEMES)
         assert str(caught.value) == (
             "BROKER_URL = 'amqp://:**@host': this release does not speak 'amqp' yet. It speaks django-db://, "
-            "memory://, redis://, rediss://, unix://, redis+socket://, sentinel://."
+            "memory://, redis://, rediss://, unix://, redis+socket://, sentinel://, redis+cluster://, rediss+cluster://."
         )
 
     def test_a_misspelt_scheme(self) -> None:

@@ -50,7 +50,7 @@ LAYERS = (
     },
     {"message", "schedules", "registry"}
     | {"databases", "hooks", "outcome", "protocol", "usual", "wire", "routing"}
-    | {"redis_connections", "redis_errors", "redis_pool", "redis_urls"},
+    | {"redis_cluster", "redis_connections", "redis_errors", "redis_pool", "redis_servers", "redis_urls"},
     {"brokers", "backends"} | {"models"},
     {"task", "canvas", "result"}
     | {"async_result", "control", "decorators", "eager", "eager_result", "executor"}

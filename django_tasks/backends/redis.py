@@ -18,7 +18,8 @@ from django_tasks.conf import suggestion
 from django_tasks.errors import exception_to_dict
 from django_tasks.exceptions import DecodeError, ImproperlyConfigured, TimeoutError
 from django_tasks.outcome import TaskMeta
-from django_tasks.redis_connections import RedisConnections, Script
+from django_tasks.redis_cluster import connections_to
+from django_tasks.redis_connections import Script
 from django_tasks.redis_urls import CONNECTION_OPTIONS
 from django_tasks.serialization import Encoded
 
@@ -61,7 +62,7 @@ class RedisBackend(ResultBackend):
         super().__init__(url, **options)
         _check_options(self.options)
         common: dict[str, Any] = {"timeout": self.timeout, "options": self.options, "tls": self.tls}
-        self.connections = RedisConnections("RESULT_BACKEND", url, **common)
+        self.connections = connections_to("RESULT_BACKEND", url, **common)
         prefix: str = self.options.get("global_keyprefix") or ""
         if prefix and prefix[-1] not in ":_-.":
             prefix += "_"  # as Celery does it
@@ -105,18 +106,25 @@ class RedisBackend(ResultBackend):
 
     def _store(self, places: list[int], written: list[Entry], unclear: Mapping[int, bytes]) -> dict[int, bytes]:
         """Store some of the metas; return what stayed in place of which."""
-        arguments: list[Any] = []
-        for place in places:
-            arguments += [written[place].milliseconds, unclear[place], written[place].data]
-        kept = self.connections.execute(STORE, [written[place].key for place in places], arguments)
-        return {places[place - 1]: value for place, value in zip(kept[::2], kept[1::2], strict=True)}
+        # In a cluster each key has a slot of its own, and each a script.
+        parts = [[place] for place in places] if self.connections.is_cluster else [places]
+        calls = []
+        for part in parts:
+            arguments: list[Any] = []
+            for place in part:
+                arguments += [written[place].milliseconds, unclear[place], written[place].data]
+            calls.append(([written[place].key for place in part], arguments))
+        answers = zip(parts, self.connections.execute_each(STORE, calls), strict=True)
+        return {
+            part[place - 1]: value for part, kept in answers for place, value in zip(kept[::2], kept[1::2], strict=True)
+        }
 
     def forget(self, task_ids: Sequence[str]) -> None:
         """Delete ids."""
         keys = [self._key(task_id) for task_id in task_ids]
         for start in range(0, len(keys), CHUNK_KEYS):
             some = keys[start : start + CHUNK_KEYS]
-            self.connections.run(lambda client, some=some: client.delete(*some))  # type: ignore[misc]
+            self.connections.delete(some)
 
     # -- reading
 
@@ -135,7 +143,7 @@ class RedisBackend(ResultBackend):
         found: dict[bytes, bytes] = {}
         for start in range(0, len(keys), CHUNK_KEYS):
             some = keys[start : start + CHUNK_KEYS]
-            values = self.connections.run(lambda client, some=some: client.mget(some))  # type: ignore[misc]
+            values = self.connections.mget(some)
             found |= {key: value for key, value in zip(some, values, strict=True) if value is not None}
         return found
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from django_tasks.brokers.base import Beat, Broker, Delivery, Follow, Settlement, Size, Verb
 from django_tasks.brokers.redis_browse import RedisBrowser, sizes_of
+from django_tasks.brokers.redis_cluster import ClusterFinisher, ClusterLedger
 from django_tasks.brokers.redis_control import RedisControl
 from django_tasks.brokers.redis_finish import Finisher
 from django_tasks.brokers.redis_ledger import Ledger
@@ -17,6 +18,7 @@ from django_tasks.brokers.redis_register import Register
 from django_tasks.brokers.redis_wait import Waiter
 from django_tasks.brokers.rules import Vigil
 from django_tasks.message import Message
+from django_tasks.redis_cluster import connections_to
 from django_tasks.redis_connections import RedisConnections
 
 if TYPE_CHECKING:
@@ -41,13 +43,15 @@ class RedisBroker(Broker):
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
         check_options(self.options)
-        self.connections = RedisConnections("BROKER_URL", url, timeout=self.timeout, options=self.options, tls=self.tls)
+        self.connections = connections_to("BROKER_URL", url, timeout=self.timeout, options=self.options, tls=self.tls)
         self.server_clock = ServerClock(self.connections)
         self.lists = Lists(self.options)
-        self.ledger = Ledger(self.connections, self.lists, self.now, self.lease, self.accept)
-        self.finisher = Finisher(self)
+        cluster = self.connections.is_cluster
+        kind = ClusterLedger if cluster else Ledger
+        self.ledger = kind(self.connections, self.lists, self.now, self.lease, self.accept)
+        self.finisher = (ClusterFinisher if cluster else Finisher)(self)
         self.register = Register(self.connections, self.lists)
-        self.waiter = Waiter(self.connections, self.lists)
+        self.waiter = Waiter(self.ledger)
         self.control = RedisControl(self)
         self.browser: RedisBrowser = RedisBrowser(self)
         self.vigil = Vigil(self.lease)
@@ -90,11 +94,11 @@ class RedisBroker(Broker):
         self.register.note(queues)
         self._turn += 1
         turn = self._turn % len(queues)
-        in_turn = [*queues[turn:], *queues[:turn]]
+        group = self.lists.group([*queues[turn:], *queues[:turn]])
         found: list[Delivery] = []
         number = 0
         while len(found) < limit:
-            taken = self.ledger.reserve(worker, in_turn, limit - len(found), lease, number)
+            taken = self.ledger.reserve(worker, group, limit - len(found), lease, number)
             number += len(taken)
             early = self._early(taken)
             found += [delivery for delivery in taken if delivery not in early] if early else taken

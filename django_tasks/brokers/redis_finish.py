@@ -10,7 +10,7 @@ from django_tasks.backends.redis import META, Entry, RedisBackend
 from django_tasks.brokers.base import Follow, Settlement, Verb
 from django_tasks.brokers.redis_envelopes import dead_letter, facts_after, with_flags
 from django_tasks.brokers.redis_ledger import DIRECTORY, Held, Outgoing, numbered
-from django_tasks.brokers.redis_lists import group_of
+from django_tasks.brokers.redis_lists import group_of, own_prefix
 from django_tasks.brokers.rules import still_held
 from django_tasks.redis_connections import Script
 
@@ -139,7 +139,9 @@ class Finisher:
         handles = [s.delivery.handle for s in settlements if s.verb is Verb.RETURN and _is_redelivered(s)]
         if not handles:
             return {}
-        values = self.ledger.connections.run(lambda client: _read_held(client, handles))
+        values = self.ledger.connections.run_each(
+            [("HGET", f"{own_prefix(each.list)}held.{each.worker}", each.field) for each in handles]
+        )
         return {
             handle: with_flags(value.partition(b"\n")[2])
             for handle, value in zip(handles, values, strict=True)
@@ -173,14 +175,6 @@ def _chunks(endings: Sequence[Ending]) -> Iterator[tuple[int, Sequence[Ending]]]
             start, size = place, len(ending.entry.data)
     if endings:
         yield start, endings[start:]
-
-
-def _read_held(client: Any, handles: Sequence[Held]) -> list[bytes | None]:
-    with client.pipeline(transaction=False) as pipeline:
-        for handle in handles:
-            pipeline.hget(f"{group_of([handle.list]).own[0]}held.{handle.worker}", handle.field)
-        found: list[bytes | None] = pipeline.execute()
-    return found
 
 
 def _is_redelivered(settlement: Settlement) -> bool:

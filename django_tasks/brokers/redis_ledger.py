@@ -88,24 +88,33 @@ class Ledger:
     def send(self, messages: Sequence[Outgoing]) -> None:
         """Send messages, all or none."""
         if any(each.due or each.cause for each in messages):
-            group, numbers = numbered(each.list for each in messages)
-            values = chain.from_iterable((numbers[each.list], *each[1:]) for each in messages)
-            self.run(SEND, group, *self.times(), *values)
+            self.send_by_script(messages)
             return
         by_list: dict[str, list[str]] = {}
         for each in messages:
             by_list.setdefault(each.list, []).append(each.envelope)
         self.connections.run(lambda client: _push(client, by_list))
 
+    def send_by_script(self, messages: Sequence[Outgoing]) -> None:
+        """Send messages, all or none, also such as have a due time or a cause."""
+        group, numbers = numbered(each.list for each in messages)
+        values = chain.from_iterable((numbers[each.list], *each[1:]) for each in messages)
+        self.run(SEND, group, *self.times(), *values)
+
     def times(self) -> tuple[str, str]:
         """Return now, and the instant after which a worker that is alive has given a sign of it."""
         now = self.now()
         return repr(now), repr(now - self.lease)
 
-    def reserve(self, worker: str, queues: Sequence[str], limit: int, lease: int, first: int) -> list[Delivery]:
-        """Take messages; their handles are numbered from ``first`` on."""
-        group, now = self.lists.group(queues), repr(self.now())
-        flat = self.run(RESERVE, group, now, worker, f"{lease:x}", first, limit)
+    def reserve(self, worker: str, group: Group, limit: int, lease: int, first: int, beside: int = 0) -> list[Delivery]:
+        """Take messages.
+
+        Args:
+            first: their handles are numbered from here on.
+            beside: how many the worker has taken already, so that none comes that is to be alone.
+        """
+        now = repr(self.now())
+        flat = self.run(RESERVE, group, now, worker, f"{lease:x}", first, limit, beside)
         return [
             self.delivery(Held(group.lists[place - 1], worker, f"{lease:x}-{first + n}-{now}"), lease, facts, envelope)
             for n, (place, facts, envelope) in enumerate(zip(flat[::3], flat[1::3], flat[2::3], strict=True))

@@ -12,24 +12,29 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from redis.exceptions import AskError, TryAgainError
+
 from django_tasks.brokers.base import drain, readable
-from django_tasks.brokers.redis_ledger import RELEASE
-from django_tasks.brokers.redis_lists import Group, Lists
-from django_tasks.redis_connections import RedisConnections
+from django_tasks.brokers.redis_ledger import RELEASE, Ledger
+from django_tasks.brokers.redis_lists import Group
+from django_tasks.exceptions import OperationalError
 from django_tasks.redis_errors import REDIS_ERRORS, translated
+
+#: Seconds for which nobody waits for lists that are moving to another node of a cluster.
+MOVING_PAUSE = 0.1
 
 
 class Waiter:
     """Waits for messages; in a pool of threads one thread at a time does, and the others wait for its place.
 
     Args:
-        connections: to the server.
-        lists: names of keys.
+        ledger: of the broker.
     """
 
-    def __init__(self, connections: RedisConnections, lists: Lists) -> None:
-        self.connections = connections
-        self.lists = lists
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.connections = ledger.connections
+        self.lists = ledger.lists
         self._mine = _Mine()
         self._pid = 0
         self._places = (-1, -1)
@@ -57,18 +62,22 @@ class Waiter:
             try:
                 self._mine.queues = queues
                 self._block(self.lists.group(queues), deadline - time.monotonic(), wakeup)
-            except REDIS_ERRORS as exc:
+            except (OperationalError, *REDIS_ERRORS) as exc:
                 self._mine.set_aside = True
                 self._disconnect()
-                raise translated(exc, self.connections.place) from exc
+                if isinstance(exc, OperationalError):
+                    raise
+                if not isinstance(exc, (AskError, TryAgainError)) or not self.connections.is_cluster:
+                    raise translated(exc, self.connections.place) from exc
+                # A slot moves (MovedError is an AskError): the next reserve learns where it is.
+                readable([wakeup], MOVING_PAUSE)
             finally:
                 os.write(self._places[1], b".")
 
     def _release(self) -> None:
         """Give back what has been set aside for this thread, which is not going to reserve it now."""
         if self._mine.set_aside:
-            group = self.lists.group(self._mine.queues)
-            self.connections.execute(RELEASE, group.lists, (*group.own, self._mine.worker))
+            self.ledger.run(RELEASE, self.lists.group(self._mine.queues), self._mine.worker)
             self._mine.set_aside = False
 
     def close(self) -> None:
@@ -114,17 +123,24 @@ class Waiter:
         ended = [each for each, descriptor in zip(blocked, descriptors, strict=True) if descriptor in ready]
         waiting = [each for each in blocked if each not in ended]
         moved = [connection.end() for connection in ended]
-        if waiting:  # or they would take messages while this worker is busy
-            if ended:
-                ended[0].unblock(waiting)
+        self._unblock(waiting, ended)  # or they would take messages while this worker is busy
+        self._mine.set_aside = any([*moved, *[connection.end() for connection in waiting]])
+
+    def _unblock(self, waiting: Sequence[Blocked], ended: Sequence[Blocked]) -> None:
+        """End the waits of some connections, over one that has ended where there is one to their server."""
+        for server in {each.server for each in waiting}:
+            some = [each for each in waiting if each.server == server]
+            free = next((each for each in ended if each.server == server), None)
+            if free is not None:
+                free.unblock(some)
             else:
-                self.connections.run(lambda client: [client.client_unblock(each.client_id) for each in waiting])
-            moved += [connection.end() for connection in waiting]
-        self._mine.set_aside = any(moved)
+                client = self.connections.beside(some[0].connection)
+                for each in some:
+                    client.client_unblock(each.client_id)
 
     def _connection(self, name: str) -> Blocked:
         if name not in self._blocked:
-            self._blocked[name] = Blocked(self.connections.new_connection(), name)
+            self._blocked[name] = Blocked(self.connections.new_connection(name), name)
         return self._blocked[name]
 
     def _disconnect(self) -> None:
@@ -161,6 +177,11 @@ class Blocked:
             self.connection.send_command("CLIENT", "ID")
             self.client_id = self.connection.read_response()
         self.connection.send_command("BLMOVE", self.name, inbox, "RIGHT", "LEFT", repr(round(seconds, 3)))
+
+    @property
+    def server(self) -> tuple[Any, Any]:
+        """Where it goes."""
+        return getattr(self.connection, "host", None), getattr(self.connection, "port", None)
 
     @property
     def descriptor(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -17,10 +18,12 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["memory", "orm", "redis"])
+@pytest.fixture(params=["memory", "orm", "redis", "cluster"])
 def kind(request: pytest.FixtureRequest) -> Kind:
     if request.param == "redis":
         return redis_kind(request.getfixturevalue("redis_url"))
+    if request.param == "cluster":
+        return replace(redis_kind(request.getfixturevalue("cluster_url")), name="cluster")
     return MEMORY if request.param == "memory" else ORM
 
 

@@ -15,7 +15,8 @@
 -- as the argument after the prefixes.
 --
 -- Every script has the lists as KEYS and the prefixes of their own keys ("{<list>}.") as its first arguments; the further
--- keys are made from these here, and are in the same slot of a cluster.
+-- keys are made from these here, and are in the same slot of a cluster. There, one more of the KEYS, with an empty prefix,
+-- is no list.
 --
 -- What must work when the memory is full begins with a command that Redis allows then: after its first change a script
 -- may do anything.
@@ -23,6 +24,7 @@
 local lists, own = KEYS, {}
 for i = 1, #KEYS do own[i] = ARGV[i] end
 local position = #KEYS
+if own[position] == '' then lists[position], own[position] = nil, nil end
 
 local function argument()
   position = position + 1

@@ -1,7 +1,8 @@
 -- Takes messages for a worker: first what was set aside for it, then from the lists in their order; one that is to be
--- alone comes alone. Arguments: now, worker, lease, first number, limit.
+-- alone comes alone. Arguments: now, worker, lease, first number, limit, how many were taken elsewhere before.
 -- Returns for each: number of its list, facts, envelope; the handles are <lease>-<first number and so on>-<now>.
 local now, worker, lease, count, limit = argument(), argument(), argument(), number(), number()
+local beside = number()
 local taken = {}
 local left = limit
 local CHUNK = 500
@@ -29,7 +30,7 @@ local function take_with_facts(i, source)
     if not envelope then return end
     local facts = redis.call('HGET', own[i] .. 'facts', redis.sha1hex(envelope)) or ''
     local alone = is_alone(facts)
-    if alone and #taken > 0 then
+    if alone and #taken + beside > 0 then
       left = 0
       return
     end

@@ -1,0 +1,120 @@
+"""Where Redis is: the servers of a URL, which of them to talk to, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.connection import BlockingConnectionPool, Connection, SSLConnection, UnixDomainSocketConnection
+from redis.retry import Retry
+
+from django_tasks.conf import mask_url
+from django_tasks.exceptions import ImproperlyConfigured
+from django_tasks.redis_errors import REDIS_ERRORS, translated
+from django_tasks.redis_pool import FairQueue
+from django_tasks.redis_urls import ServerList, read_urls
+
+#: redis-py's own annotations leave open whether a call is to be awaited.
+Client = Any
+
+
+class Servers:
+    """The servers of a URL; arguments and errors are those of ``RedisConnections``."""
+
+    def __init__(
+        self, setting: str, url: str, timeout: float, options: Mapping[str, Any], tls: Mapping[str, Any]
+    ) -> None:
+        self.place = mask_url(url)
+        self.timeout = timeout
+        self.found: ServerList = read_urls(setting, url, options)
+        self._common = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "protocol": 2,
+                        "retry": Retry(NoBackoff(), 0)}  # fmt: skip
+        self._limits = {"max_connections": self.found.max_connections, "timeout": timeout, "queue_class": FairQueue}
+        self._tls = dict(tls)
+        self._check_options(setting)
+
+    def _check_options(self, setting: str) -> None:
+        for server in self.found.servers:
+            kind, arguments = self._kind_and_arguments(server)
+            try:
+                kind(**arguments)  # connects at its first command
+            except (TypeError, ValueError) as exc:
+                raise ImproperlyConfigured(
+                    f"{setting} = {self.place!r} has an option that cannot be used: {exc}"
+                ) from exc
+
+    def connect(self) -> Client:
+        """Return a client of the first server that answers as a master; of the only one without asking it."""
+        candidates = self.found.servers
+        if len(candidates) == 1 and not self.found.master_name:
+            return self._make(candidates[0])
+        # Together they have the time of one.
+        share = self.timeout / (len(candidates) + bool(self.found.master_name))
+        failure: Exception | None = None
+        for server in candidates:
+            try:
+                address = self._ask_sentinel(server, share) if self.found.master_name else server
+                client = self._make(address)
+                self._check_master(self._kind_and_arguments(address), share)
+                return client
+            except REDIS_ERRORS as exc:
+                failure = exc
+        assert failure is not None
+        raise translated(failure, self.place) from failure
+
+    def _check_master(self, how: tuple[Any, dict[str, Any]], seconds: float) -> None:
+        kind, arguments = how
+        role = ask(kind(**{**arguments, **timeouts(seconds)}), "ROLE")[0]
+        if role not in (b"master", "master"):
+            raise redis.exceptions.ReadOnlyError(f"it is a {role!r}")
+
+    def _ask_sentinel(self, server: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Return where the sentinel says that the master is."""
+        address: dict[str, Any] = {name: server[name] for name in ("host", "port") if name in server}
+        arguments: dict[str, Any] = {"port": 26379, **self._common, **address, **self.found.sentinel_kwargs}
+        kind: Any = Connection
+        answer = ask(
+            kind(**{**arguments, **timeouts(seconds)}), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.found.master_name
+        )
+        if not answer:
+            raise redis.ConnectionError(f"the sentinel knows no master {self.found.master_name!r}")
+        host, port = answer
+        return {**server, "host": host.decode() if isinstance(host, bytes) else host, "port": int(port)}
+
+    def _make(self, server: dict[str, Any]) -> Client:
+        kind, arguments = self._kind_and_arguments(server)
+        kind_of_pool: Any = BlockingConnectionPool
+        return redis.Redis(connection_pool=kind_of_pool(connection_class=kind, **self._limits, **arguments))
+
+    def _kind_and_arguments(self, server: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        arguments = {**self._common, **server}
+        kind = arguments.pop("connection_class", Connection)
+        if kind is not UnixDomainSocketConnection:
+            arguments = {"host": "localhost", "port": 6379, **arguments}
+        if self._tls and kind is Connection:
+            kind = SSLConnection
+        return kind, {**arguments, **self._tls} if kind is SSLConnection else arguments
+
+    def pools(self, client: Client) -> list[Any]:
+        """Return the pools that a client has."""
+        return [client.connection_pool]
+
+    def infos(self, client: Client, section: str) -> list[dict[str, Any]]:
+        """Return what each server says of itself."""
+        return [client.info(section)]
+
+
+def timeouts(seconds: float) -> dict[str, float]:
+    """Return the arguments of a connection for one question."""
+    return {"socket_timeout": seconds, "socket_connect_timeout": seconds}
+
+
+def ask(connection: Any, *command: str) -> Any:
+    """Ask one question over a connection that is closed again."""
+    try:
+        connection.send_command(*command)
+        return connection.read_response()
+    finally:
+        connection.disconnect()
