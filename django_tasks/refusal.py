@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from django_tasks import signals, states
-from django_tasks.backends.base import decode_into
 from django_tasks.brokers.base import Delivery, Settlement, Verb
 from django_tasks.canvas import not_yet
 from django_tasks.context import Context
@@ -105,7 +104,7 @@ def _ended_before(app: App, delivery: Delivery) -> Outcome | None:
         return None
     outcome = Outcome(message, meta.status, None, meta.traceback, settlement=Settlement(delivery, Verb.ACK),
                       follow=meta.retries == message.retries)  # fmt: skip
-    if not decode_into(outcome, meta, app.backend):
+    if not app.backend.decode_into(outcome, meta):
         # What was to follow from it nobody can tell, so the message is kept.
         reason = f"Its stored result cannot be read: {outcome.value}"
         outcome.settlement = Settlement(delivery, Verb.DEAD, reason=reason)

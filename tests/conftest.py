@@ -35,7 +35,6 @@ ONCE = (
     "tests/test_testing_plugin.py",
     "tests/typing/",
     "tests/worker/test_redis.py",
-    "tests/worker/test_sentinels.py",
 )
 
 

@@ -15,7 +15,7 @@ stamp = app.task(work.stamp, name="stamp")
 class Procrastinate(System):
     """Each of its workers is one process; it logs as Django does, warnings."""
 
-    bulk_size = 10_000
+    has_bulk = True
 
     def enqueue(self) -> None:
         noop.defer()

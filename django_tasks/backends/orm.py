@@ -6,8 +6,7 @@ import base64
 import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
-from functools import lru_cache, partial
-from operator import itemgetter
+from functools import partial
 from typing import Any, ClassVar
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -36,8 +35,8 @@ ID_LENGTH, STATUS_LENGTH, NAME_LENGTH = 255, 50, 255
 #: A meta, and its values in the order of ``orm_sql.COLUMNS``.
 Row = tuple[TaskMeta, list[Any]]
 _JSON = serialization.content_types(["json"])
-#: Takes from the values of a row the texts that may be long.
-_long_texts = itemgetter(*(list(sql.COLUMNS).index(name) for name in ("args", "kwargs", "result", "traceback", "meta")))
+#: Places of the columns whose texts may be long.
+_LONG = [list(sql.COLUMNS).index(name) for name in ("args", "kwargs", "result", "traceback", "meta")]
 NO_RESULT = Encoded("application/json", "utf-8", b"null")
 
 
@@ -149,7 +148,7 @@ def _chunks(rows: Sequence[Row]) -> Iterator[list[Row]]:
     chunk: list[Row] = []
     size = 0
     for row in rows:
-        length = sum(map(len, filter(None, _long_texts(row[1]))))
+        length = sum(len(row[1][column]) for column in _LONG if row[1][column] is not None)
         if chunk and (len(chunk) == CHUNK_ROWS or size + length > CHUNK_SIZE):
             yield chunk
             chunk, size = [], 0
@@ -161,25 +160,26 @@ def _chunks(rows: Sequence[Row]) -> Iterator[list[Row]]:
 
 def _values(connection: BaseDatabaseWrapper, meta: TaskMeta) -> list[Any]:
     """Return the values of ``orm_sql.COLUMNS``."""
-    _check_length(meta, "task id", meta.task_id, ID_LENGTH)
-    _check_length(meta, "state", meta.status, STATUS_LENGTH)
+    _check_lengths(meta)
     result = meta.result or NO_RESULT
     done = meta.date_done or datetime.now(timezone.utc)
+    extra = {"children": meta.children, "group_id": meta.group_id, "parent_id": meta.parent_id}
     return [
         meta.task_id, meta.status, _as_name(meta.name), _as_text(meta.args), _as_text(meta.kwargs),
         _as_name(meta.queue), _as_name(meta.worker), meta.retries, result.content_type, result.content_encoding,
         _to_text(result), None if meta.traceback is None else storable(meta.traceback),
-        _as_extra(meta) if meta.children or meta.group_id or meta.parent_id else "{}",
+        json.dumps(extra) if any(extra.values()) else "{}",
         to_db_time(connection, meta.date_started), to_db_time(connection, done),
     ]  # fmt: skip
 
 
-def _check_length(meta: TaskMeta, what: str, value: str, length: int) -> None:
-    if len(value) > length or "\0" in value:
-        raise EncodeError(
-            f"The {what} {value[:60]!r} of task {meta.name[:100]!r} cannot be stored: it may have at most {length} "
-            "characters, none of them NUL. Use another one."
-        )
+def _check_lengths(meta: TaskMeta) -> None:
+    for what, value, length in (("task id", meta.task_id, ID_LENGTH), ("state", meta.status, STATUS_LENGTH)):
+        if len(value) > length or "\0" in value:
+            raise EncodeError(
+                f"The {what} {value[:60]!r} of task {meta.name[:100]!r} cannot be stored: it may have at most {length} "
+                "characters, none of them NUL. Use another one."
+            )
 
 
 def _read(rows: Any) -> dict[str, TaskMeta]:
@@ -197,7 +197,6 @@ def meta_of(row: TaskResult) -> TaskMeta:
     )  # fmt: skip
 
 
-@lru_cache(maxsize=1024)
 def _as_name(name: str) -> str:
     """Cut what is stored for people to read, such as the name of a task that came from another broker."""
     return storable(name)[:NAME_LENGTH]
@@ -214,10 +213,6 @@ def _as_text(value: Any) -> str:
         return serialization.dumps(value).data.decode()
     except EncodeError:
         return serialization.dumps(saferepr(value)).data.decode()
-
-
-def _as_extra(meta: TaskMeta) -> str:
-    return json.dumps({"children": meta.children, "group_id": meta.group_id, "parent_id": meta.parent_id})
 
 
 def _extra(text: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -173,11 +172,10 @@ def _grouped(
     settlements: Sequence[Settlement], verb: Verb, values: Callable[[Settlement], Row]
 ) -> Iterable[tuple[Row, list[int]]]:
     """Return the ids of rows by their lease and the values they get, so that a batch takes few statements."""
-    groups: defaultdict[Row, set[int]] = defaultdict(set)
+    groups: dict[Row, set[int]] = {}
     for s in settlements:
         if s.verb is verb:
-            key = (s.delivery.lease, *values(s))
-            groups[key].add(s.delivery.handle)
+            groups.setdefault((s.delivery.lease, *values(s)), set()).add(s.delivery.handle)
     return [(key, sorted(ids)) for key, ids in groups.items()]
 
 

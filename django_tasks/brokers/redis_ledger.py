@@ -11,7 +11,6 @@ from django_tasks.brokers.base import UNKNOWN_RESERVATION_AGE, Beat, Delivery, d
 from django_tasks.brokers.redis_envelopes import digest_of
 from django_tasks.brokers.redis_lists import Group, Lists, group_of
 from django_tasks.brokers.rules import stored_envelope
-from django_tasks.exceptions import ReplicationError
 from django_tasks.message import Message, encode_envelope
 from django_tasks.redis_connections import RedisConnections, Script
 
@@ -73,11 +72,7 @@ class Ledger:
 
     def run(self, script: Script, group: Group, *arguments: Any) -> Any:
         """Run a script on some lists."""
-        return self.connections.execute(script, *self.keys_and_arguments(group, arguments))
-
-    def keys_and_arguments(self, group: Group, arguments: Sequence[Any]) -> tuple[Sequence[str], Sequence[Any]]:
-        """Return what a script is given."""
-        return group.lists, (*group.own, *arguments)
+        return self.connections.execute(script, group.lists, (*group.own, *arguments))
 
     def outgoing(self, message: Message, max_size: int | None) -> Outgoing:
         """Write a message as Celery does.
@@ -90,36 +85,21 @@ class Ledger:
         cause = "" if message.cause is None else digest_of(f"{message.id} {message.cause}".encode())
         return Outgoing(self.lists.list_for(message.queue, message.priority), due, cause, envelope)
 
-    def send(self, messages: Sequence[Outgoing], replicas: int = 0) -> None:
-        """Send messages, all or none.
-
-        Args:
-            replicas: how many are to have them before this returns.
-
-        Raises:
-            ReplicationError: the messages are sent, but so many replicas do not have them.
-        """
-        if replicas or any(each.due or each.cause for each in messages):
-            self.send_by_script(messages, replicas)
+    def send(self, messages: Sequence[Outgoing]) -> None:
+        """Send messages, all or none."""
+        if any(each.due or each.cause for each in messages):
+            self.send_by_script(messages)
             return
         by_list: dict[str, list[str]] = {}
         for each in messages:
             by_list.setdefault(each.list, []).append(each.envelope)
         self.connections.run(lambda client: _push(client, by_list))
 
-    def send_by_script(self, messages: Sequence[Outgoing], replicas: int = 0) -> None:
-        """As ``send``, also for those that have a due time or a cause."""
+    def send_by_script(self, messages: Sequence[Outgoing]) -> None:
+        """Send messages, all or none, also such as have a due time or a cause."""
         group, numbers = numbered(each.list for each in messages)
         values = chain.from_iterable((numbers[each.list], *each[1:]) for each in messages)
-        call = self.keys_and_arguments(group, (*self.times(), *values))
-        if not replicas:
-            self.connections.execute(SEND, *call)
-        elif (confirmed := self.connections.execute_replicated(SEND, *call, replicas)) < replicas:
-            raise ReplicationError(
-                f"{len(messages)} messages are on Redis at {self.connections.place}, but in time only {confirmed} "
-                f"replicas have confirmed them, not {replicas} (wait_replicas). They will run unless the server "
-                "is lost first; sent again they may run twice."
-            )
+        self.run(SEND, group, *self.times(), *values)
 
     def times(self) -> tuple[str, str]:
         """Return now, and the instant after which a worker that is alive has given a sign of it."""
