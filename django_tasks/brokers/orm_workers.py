@@ -150,7 +150,7 @@ class WorkerTable:
 
     def sizes(self, queues: Sequence[str] | None, now: float) -> dict[str, Size]:
         """Count messages by queue and status."""
-        rows = QueuedMessage.objects.using(self.database.alias).exclude(status=QueuedMessage.OUTBOX)
+        rows = QueuedMessage.objects.using(self.database.alias).filter(status__in=_COUNTED)
         if queues is not None:
             rows = rows.filter(queue__in=list(queues))
         sizes: dict[str, Size] = {queue: Size() for queue in queues or ()}
@@ -166,6 +166,8 @@ class WorkerTable:
 
 
 _FIELDS = {QueuedMessage.DELAYED: "delayed", QueuedMessage.RESERVED: "reserved", QueuedMessage.DEAD: "dead"}
+#: Not those of the outbox, nor those that only a later version knows.
+_COUNTED = (QueuedMessage.READY, QueuedMessage.ALONE, *_FIELDS)
 
 
 class ORMControl(Control):

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 PAGE = 500
 
 
+#: What is shown of what is kept with a dead letter.
+_LETTER = frozenset({"reason", "deaths", "refusals", "alone", "redelivered", "worker", "reserved_at"})
+
+
 class Place(NamedTuple):
     """Where a stored message is: the handle of a ``StoredMessage``. The middle is its place in the ledger."""
 
@@ -131,8 +135,7 @@ class RedisBrowser(Browser):
 
     def _dead(self, name: str) -> Iterator[StoredMessage]:
         for field, known, envelope in self._held(f"{own_prefix(name)}dead"):
-            facts = orjson.loads(known)
-            facts.pop("died_at", None)
+            facts = {fact: value for fact, value in orjson.loads(known).items() if fact in _LETTER}
             yield self._stored(name, DEAD, envelope, field, **facts)
 
     def _held(self, key: str) -> Iterator[tuple[str, bytes, bytes]]:
@@ -189,7 +192,7 @@ def _newest_last(field: str) -> tuple[float, int]:
 def _facts(known: bytes | None) -> dict[str, Any]:
     if not known:
         return {}
-    deaths, refusals, alone, _ = map(int, known.split())
+    deaths, refusals, alone = map(int, known.split()[:3])
     return {"deaths": deaths, "refusals": refusals, "alone": bool(alone)}
 
 

@@ -32,11 +32,11 @@ class ClusterLedger(Ledger):
         """Run a script on some lists, on those of living nodes also when another one is away."""
         groups = self._groups(group)
         if len(groups) == 1:
-            return self._run(script, group, *arguments)
+            return super().run(script, group, *arguments)
         answers, failure = [], None
         for each in groups:
             try:
-                answers.append(self._run(script, each, *arguments))
+                answers.append(super().run(script, each, *arguments))
             except OperationalError as exc:
                 failure = exc
         if failure is not None:
@@ -47,19 +47,21 @@ class ClusterLedger(Ledger):
             return [sizes[name] for name in group.lists]
         return max(answers) if script is DUE_SCRIPT else None
 
-    def _run(self, script: Script, group: Group, *arguments: Any) -> Any:
-        # While a slot moves to another node, a script fails at its first new key, and what it has done until then stays
-        # done. With a key that never exists it is refused before it begins, until the slot has moved.
-        keys = [*group.lists, f"{group.own[0]}nothing"]
-        return self.connections.execute(script, keys, (*group.own, "", *arguments))
+    def keys_and_arguments(self, group: Group, arguments: Sequence[Any]) -> tuple[Sequence[str], Sequence[Any]]:
+        """Return what a script is given: one key more, which never exists.
+
+        While a slot moves to another node, a script fails at its first new key, and what it has done until then stays
+        done. With this one it is refused before it begins, until the slot has moved.
+        """
+        return [*group.lists, f"{group.own[0]}nothing"], (*group.own, "", *arguments)
 
     def _groups(self, group: Group) -> list[Group]:
         return [group_of(names) for names in by_slot(group.lists, lambda name: name)]
 
-    def send(self, messages: Sequence[Outgoing]) -> None:
+    def send(self, messages: Sequence[Outgoing], replicas: int = 0) -> None:
         """Send messages; all of a list or none."""
         for some in by_slot(messages, lambda each: each.list):
-            self.send_by_script(some)
+            self.send_by_script(some, replicas)
 
     def reserve(self, worker: str, group: Group, limit: int, lease: int, first: int, beside: int = 0) -> list[Delivery]:
         """Take messages, of the first list first; from those of living nodes also when another one is away."""

@@ -81,7 +81,7 @@ class RedisControl(Control):
 
 def _order(row: bytes) -> Order:
     number, rest = row.split(b" ", 1)
-    return Order(int(number), *orjson.loads(rest))
+    return Order(int(number), *orjson.loads(rest)[:3])  # a later version may add to it
 
 
 def envelopes(broker: RedisBroker, name: str, delayed: bool = True) -> Iterator[bytes]:

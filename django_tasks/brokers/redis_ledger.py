@@ -11,6 +11,7 @@ from django_tasks.brokers.base import UNKNOWN_RESERVATION_AGE, Beat, Delivery, d
 from django_tasks.brokers.redis_envelopes import digest_of
 from django_tasks.brokers.redis_lists import Group, Lists, group_of
 from django_tasks.brokers.rules import stored_envelope
+from django_tasks.exceptions import ReplicationError
 from django_tasks.message import Message, encode_envelope
 from django_tasks.redis_connections import RedisConnections, Script
 
@@ -72,7 +73,11 @@ class Ledger:
 
     def run(self, script: Script, group: Group, *arguments: Any) -> Any:
         """Run a script on some lists."""
-        return self.connections.execute(script, group.lists, (*group.own, *arguments))
+        return self.connections.execute(script, *self.keys_and_arguments(group, arguments))
+
+    def keys_and_arguments(self, group: Group, arguments: Sequence[Any]) -> tuple[Sequence[str], Sequence[Any]]:
+        """Return what a script is given."""
+        return group.lists, (*group.own, *arguments)
 
     def outgoing(self, message: Message, max_size: int | None) -> Outgoing:
         """Write a message as Celery does.
@@ -85,21 +90,36 @@ class Ledger:
         cause = "" if message.cause is None else digest_of(f"{message.id} {message.cause}".encode())
         return Outgoing(self.lists.list_for(message.queue, message.priority), due, cause, envelope)
 
-    def send(self, messages: Sequence[Outgoing]) -> None:
-        """Send messages, all or none."""
-        if any(each.due or each.cause for each in messages):
-            self.send_by_script(messages)
+    def send(self, messages: Sequence[Outgoing], replicas: int = 0) -> None:
+        """Send messages, all or none.
+
+        Args:
+            replicas: how many are to have them before this returns.
+
+        Raises:
+            ReplicationError: the messages are sent, but so many replicas do not have them.
+        """
+        if replicas or any(each.due or each.cause for each in messages):
+            self.send_by_script(messages, replicas)
             return
         by_list: dict[str, list[str]] = {}
         for each in messages:
             by_list.setdefault(each.list, []).append(each.envelope)
         self.connections.run(lambda client: _push(client, by_list))
 
-    def send_by_script(self, messages: Sequence[Outgoing]) -> None:
-        """Send messages, all or none, also such as have a due time or a cause."""
+    def send_by_script(self, messages: Sequence[Outgoing], replicas: int = 0) -> None:
+        """As ``send``, also for those that have a due time or a cause."""
         group, numbers = numbered(each.list for each in messages)
         values = chain.from_iterable((numbers[each.list], *each[1:]) for each in messages)
-        self.run(SEND, group, *self.times(), *values)
+        call = self.keys_and_arguments(group, (*self.times(), *values))
+        if not replicas:
+            self.connections.execute(SEND, *call)
+        elif (confirmed := self.connections.execute_replicated(SEND, *call, replicas)) < replicas:
+            raise ReplicationError(
+                f"{len(messages)} messages are on Redis at {self.connections.place}, but in time only {confirmed} "
+                f"replicas have confirmed them, not {replicas} (wait_replicas). They will run unless the server "
+                "is lost first; sent again they may run twice."
+            )
 
     def times(self) -> tuple[str, str]:
         """Return now, and the instant after which a worker that is alive has given a sign of it."""
@@ -113,11 +133,11 @@ class Ledger:
             first: their handles are numbered from here on.
             beside: how many the worker has taken already, so that none comes that is to be alone.
         """
-        now, token = repr(self.now()), f"{lease:x}"
-        flat = self.run(RESERVE, group, now, worker, token, first, limit, beside)
+        now = repr(self.now())
+        flat = self.run(RESERVE, group, now, worker, f"{lease:x}", first, limit, beside)
         return [
-            self.delivery(Held(group.lists[place - 1], worker, f"{token}-{n}-{now}"), lease, facts, envelope)
-            for n, (place, facts, envelope) in enumerate(zip(flat[::3], flat[1::3], flat[2::3], strict=True), first)
+            self.delivery(Held(group.lists[place - 1], worker, f"{lease:x}-{first + n}-{now}"), lease, facts, envelope)
+            for n, (place, facts, envelope) in enumerate(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
         ]
 
     def delivery(self, handle: Held, lease: int, facts: bytes, envelope: bytes, holder: str = "") -> Delivery:
@@ -125,7 +145,7 @@ class Ledger:
         delivery = deliver(envelope, self.accept, self.lists.queue_of(handle.list), handle, lease, holder=holder)
         delivery.redelivered = delivery.message.redelivered
         if facts:
-            deaths, refusals, alone, admitted = map(int, facts.split())
+            deaths, refusals, alone, admitted = map(int, facts.split()[:4])
             delivery.deaths, delivery.refusals = deaths, refusals
             delivery.alone, delivery.admitted = bool(alone), bool(admitted)
         return delivery

@@ -12,7 +12,7 @@ from django_tasks.redis_urls import CONNECTION_OPTIONS
 #: Celery's defaults (celery-wire 2.3).
 SEPARATOR, STEPS = "\x06\x16", (0, 3, 6, 9)
 #: What of ``BROKER_TRANSPORT_OPTIONS`` is heeded, beside ``CONNECTION_OPTIONS``.
-OPTIONS = frozenset({"global_keyprefix", "priority_steps", "sep"})
+OPTIONS = frozenset({"global_keyprefix", "priority_steps", "sep", "wait_replicas"})
 #: What is read by kombu alone: its way of acknowledging, its fanout, and its own time-outs and retries.
 _KOMBUS = frozenset({
     "ack_emulation", "body_encoding", "confirm_publish", "errback", "fanout_patterns", "fanout_prefix",
@@ -43,6 +43,12 @@ def check_options(options: Mapping[str, Any]) -> None:
             f"BROKER_TRANSPORT_OPTIONS: priority_steps = {steps!r} must be a list of whole numbers with 0 among them, "
             "the same as for all others that use these queues."
         )
+    replicas = options.get("wait_replicas", 0)
+    if not isinstance(replicas, int) or replicas < 0:
+        raise ImproperlyConfigured(
+            f"BROKER_TRANSPORT_OPTIONS: wait_replicas = {replicas!r} must be a whole number, of replicas that have a "
+            "message before it counts as sent."
+        )
 
 
 class Group(NamedTuple):
@@ -70,9 +76,7 @@ class Lists:
 
     def list_for(self, queue: str, priority: int | None) -> str:
         """Return the list that a message of this priority goes to: that of the largest step below it."""
-        if not priority:  # 0 is among the steps
-            return self._name(queue, 0)
-        wanted = min(max(priority, 0), 9)
+        wanted = min(max(priority or 0, 0), 9)
         return self._name(queue, max(step for step in self.steps if step <= wanted))
 
     def _name(self, queue: str, step: int) -> str:

@@ -1,7 +1,8 @@
 """What belongs to no list on Redis: which queues there are, and which workers, for those who look.
 
 {_django_tasks}.queues    set: names of all queues that one of us has sent to or served
-{_django_tasks}.workers   hash: identity -> JSON: node, pid, queues, tasks run, paused, last sign of life
+{_django_tasks}.workers   hash: identity -> JSON: node, pid, queues, tasks run, paused, last sign of life; a later
+                          version may add to it
 """
 
 from __future__ import annotations
@@ -79,14 +80,14 @@ class Register:
 
     def forget_silent(self, since: float) -> None:
         """Forget workers without a sign of life since then."""
-        silent = [identity for identity, row in self._rows() if row[-1] < since]
+        silent = [identity for identity, row in self._rows() if row[5] < since]
         if silent:
             self.remove(silent)
 
     def workers(self, now: float, lease: float) -> list[SeenWorker]:
         """Return all workers that are written down, by node."""
         seen = []
-        for identity, (node, pid, queues, processed, paused, at) in self._rows():
+        for identity, (node, pid, queues, processed, paused, at, *_) in self._rows():
             age = max(0.0, now - at)
             # Heartbeats come six times in the time of a lease.
             seen.append(

@@ -11,8 +11,8 @@
 --   {<list>}.cause.<d>     string, there for some minutes: a message with this digest of id and cause has been sent
 --   {<list>}.dead          hash: dead letters: handle -> JSON of what is known LF envelope
 --
--- Facts are "deaths refusals alone admitted" as numbers. All times are seconds of the server's clock, given by the callers
--- as the argument after the prefixes.
+-- Facts are "deaths refusals alone admitted" as numbers; a later version may add more of them behind these. All times are
+-- seconds of the server's clock, given by the callers as the argument after the prefixes.
 --
 -- Every script has the lists as KEYS and the prefixes of their own keys ("{<list>}.") as its first arguments; the further
 -- keys are made from these here, and are in the same slot of a cluster. There, one more of the KEYS, with an empty prefix,
