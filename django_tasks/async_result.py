@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Mapping
+from contextlib import aclosing
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -34,10 +34,10 @@ V = TypeVar("V")
 #: What ``async def`` tasks return: their results are the values that come of it.
 Awaited = Coroutine[Any, Any, V]
 
-#: Seconds between two looks of the awaitable methods: the first, and the longest.
-FIRST_LOOK, LONGEST_LOOK = 0.01, 0.5
-#: The longest pause, in seconds, before a result backend that is away is asked again.
-LONGEST_PAUSE = 30.0
+#: Seconds between two calls of ``on_interval``, unless it is said.
+INTERVAL = 0.5
+#: Seconds before a result backend that is away is asked again: the first pause, and the longest.
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 30.0
 
 logger = logging.getLogger("django_tasks.results")
 
@@ -205,7 +205,7 @@ class AsyncResult(Generic[R_co]):
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while True:
             left = deadline - time.monotonic()
-            round_ = timeout if on_interval is None else max(0.0, min(left, interval or LONGEST_LOOK))
+            round_ = timeout if on_interval is None else max(0.0, min(left, interval or INTERVAL))
             try:
                 return next(iter(self.backend.wait([self.id], round_, interval)))
             except TimeoutError:
@@ -286,7 +286,7 @@ class AsyncResult(Generic[R_co]):
 
     def _outwait(self) -> None:
         """Wait until the task has ended, also while the result backend is away."""
-        pause = FIRST_LOOK
+        pause = FIRST_PAUSE
         while True:
             try:
                 self.get(propagate=False, disable_sync_subtasks=False)
@@ -305,15 +305,13 @@ class AsyncResult(Generic[R_co]):
         if self.ignored:
             return None
         await sync_to_async(self._check_wait)(True)
-        if not await sync_to_async(self.ready)():
-            await sync_to_async(self.backend.check_wait)()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        pause = FIRST_LOOK
-        while not await sync_to_async(self.ready)():
-            if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(await sync_to_async(self._late)(timeout))
-            await asyncio.sleep(pause if deadline is None else min(pause, max(0.0, deadline - time.monotonic())))
-            pause = min(pause * 1.3, LONGEST_LOOK)
+        if self._ended is None:
+            backend = await sync_to_async(getattr)(self, "backend")
+            try:
+                async with aclosing(backend.wait_async([self.id], timeout)) as ends:
+                    self._ended = await ends.__anext__()
+            except TimeoutError:
+                raise TimeoutError(await sync_to_async(self._late)(timeout)) from None
         return await sync_to_async(self._value)(propagate)
 
     @overload

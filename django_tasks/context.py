@@ -33,7 +33,6 @@ class Context:
     kwargs: Any = None
     retries = 0
     hostname: str | None = None
-    delivery_info: dict[str, Any] | None = None
     root_id: str | None = None
     parent_id: str | None = None
     logfile: str | None = None
@@ -92,6 +91,10 @@ class Context:
     def _ignore_result(self, name: str) -> bool:
         return ignores_result(self.message, self.owner, getattr(self.owner, "app", None))
 
+    def _delivery_info(self, name: str) -> dict[str, Any] | None:
+        self.delivery_info = None if self.message is None else delivery_info(self.message)
+        return self.delivery_info
+
     def _properties(self, name: str) -> dict[str, Any] | None:
         if self.message is None:
             return None
@@ -128,6 +131,7 @@ _COMPUTED: dict[str, Callable[[Context, str], Any]] = {
     **dict.fromkeys(("callbacks", "errbacks", "chain", "chord"), Context._embedded),
     **dict.fromkeys(("eta", "expires"), Context._time),
     "correlation_id": Context._own_id,
+    "delivery_info": Context._delivery_info,
     "ignore_result": Context._ignore_result,
     "properties": Context._properties,
     "taskset": Context._group,
@@ -144,10 +148,12 @@ _DEFAULTS: dict[str, Any] = {
 
 def ignores_result(message: Message | None, task: Any, app: Any) -> bool:
     """Whether no result of a call is wanted: as its message says, else its task, else the settings."""
-    for source in (message, task):
-        if (ignored := getattr(source, "ignore_result", None)) is not None:
-            return bool(ignored)
-    return app is not None and bool(app.conf.task_ignore_result)
+    ignored = getattr(message, "ignore_result", None)
+    if ignored is None:
+        ignored = getattr(task, "ignore_result", None)
+    if ignored is None:
+        ignored = app is not None and app.conf.task_ignore_result
+    return bool(ignored)
 
 
 _current: ContextVar[Context | None] = ContextVar("django_tasks_request", default=None)

@@ -146,7 +146,7 @@ class Database:
         if code in _MISSING or any(words in text for words in _NO_TABLE):
             return ImproperlyConfigured(
                 f"The tables of django_tasks are missing or old in database {self.alias!r}: "
-                f"run `python manage.py migrate`. ({text})"
+                f"run `python manage.py migrate`. ({text.splitlines()[0]})"
             )
         if code in _LOST_RACE or any(words in text for words in _LOCKED):
             return LostRace(f"Database {self.alias!r}: {text}")
@@ -175,14 +175,14 @@ class Database:
     def write(self, statement: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> int:
         """Run a statement made with ``rows_of``, for all rows or none; return how many rows it changed."""
         with self.connection.cursor() as cursor:
-            if len(rows) == 1 or self.vendor == "mysql":
-                cursor.execute(statement, [value for row in rows for value in row])
+            if self.vendor == "sqlite" and len(rows) > 1:
+                with self.atomic():
+                    cursor.executemany(statement, rows)
             elif self.vendor == "postgresql":
                 text = orjson.dumps([dict(zip(columns, row, strict=True)) for row in rows]).decode()
                 cursor.execute(statement, [text])
             else:
-                with self.atomic():
-                    cursor.executemany(statement, rows)
+                cursor.execute(statement, [value for row in rows for value in row])
             return int(cursor.rowcount)
 
     def check_size(self, texts: Iterable[str]) -> None:
@@ -208,15 +208,15 @@ def rows_of(
 ) -> str:
     """Return the rows of an INSERT as ``Database.write`` passes them, in the form that the database takes fastest.
 
-    PostgreSQL gets several as one JSON text, since its drivers spend more time on placeholders than the server on rows
-    (of a single one it would spend half its time on JSON); SQLite one row, again and again; MariaDB a list.
+    PostgreSQL gets one JSON text, since its drivers spend more time on placeholders than the server on the rows; SQLite
+    one row, again and again; MariaDB a list.
 
     Args:
         columns: names and, for PostgreSQL, types.
         rows: how many.
         literals: columns with the same value in all rows, and how it is written.
     """
-    if vendor == "postgresql" and rows > 1:
+    if vendor == "postgresql":
         types = ", ".join(f"{name} {kind}" for name, kind in columns.items())
         return f"SELECT {', '.join((*columns, *literals.values()))} FROM json_to_recordset(%s) AS given({types})"
     row = ",".join(["%s"] * len(columns) + list(literals.values()))
@@ -270,8 +270,8 @@ def to_db_time(connection: BaseDatabaseWrapper, instant: datetime | None) -> Any
     """Return an aware instant as this database wants it as a parameter, whatever ``USE_TZ`` says."""
     if instant is None:
         return None
-    if instant.tzinfo is connection.timezone and connection.vendor != "postgresql":
-        return connection.ops.adapt_datetimefield_value(instant.replace(tzinfo=None))  # what it does, twice as fast
+    if instant.tzinfo is timezone.utc is connection.timezone and connection.vendor != "postgresql":
+        return instant.isoformat(" ")[: -len("+00:00")]  # the text that Django makes of it, in a third of the time
     value = instant if settings.USE_TZ else make_naive(instant, get_default_timezone())
     return connection.ops.adapt_datetimefield_value(value)
 

@@ -22,6 +22,10 @@ class OperationalError(CeleriacError):
     """The broker or the result backend could not be reached or refused the request."""
 
 
+class ReplicationError(OperationalError):
+    """Messages are sent, but fewer replicas have them than were asked for (``wait_replicas``)."""
+
+
 class SerializationError(CeleriacError):
     """A value could not be written to, or read from, a message or a result."""
 

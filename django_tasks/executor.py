@@ -49,8 +49,7 @@ def _nothing(stored: bool) -> None:
 def time_limits(task: Any, message: Message, otherwise: Limits) -> Limits:
     """Return the hard and soft limit of a run: the call's, else the task's, else the worker's."""
     hard, soft = message.timelimit
-    return (hard or getattr(task, "time_limit", None) or otherwise[0],
-            soft or getattr(task, "soft_time_limit", None) or otherwise[1])  # fmt: skip
+    return hard or task.time_limit or otherwise[0], soft or task.soft_time_limit or otherwise[1]
 
 
 class Executor:
@@ -126,13 +125,12 @@ class Executor:
 
     def execute(self, task: Any, message: Message) -> Outcome:
         """Call the task; its hooks and the signals after it are called by ``finish``, but here for eager calls."""
-        info = context.delivery_info(message)
-        request = Context(task, message, hostname=self.hostname, is_eager=self.eager, delivery_info=info)
+        request = Context(task, message, hostname=self.hostname, is_eager=self.eager)
         token = context.push(request)
         started = time.perf_counter()
         began = self.app.broker.now() if not self.eager else time.time()
         try:
-            if self._stores(task, message) and self._option(task, "track_started"):
+            if self._option(task, "track_started") and self._stores(task, message):
                 self._store_started(message, request)
             outcome = self._call(task, message, request)
             outcome.runtime = time.perf_counter() - started
@@ -150,7 +148,7 @@ class Executor:
     def _store_started(self, message: Message, request: Context) -> None:
         """Store STARTED; for news of that kind the task does not wait until a server is back."""
         now = self.app.broker.now() if not self.eager else time.time()
-        meta = self._meta(message, states.STARTED, request, now)
+        meta = self._meta(message, states.STARTED, request, now, None)
         try:
             info = {"pid": os.getpid(), "hostname": self.hostname}
             meta.result = self.app.backend.encode(info, states.STARTED)
@@ -159,15 +157,14 @@ class Executor:
             logger.warning("STARTED of task %s[%s] could not be stored: %s", message.task, message.id, exc)
 
     def _call(self, task: Any, message: Message, request: Context) -> Outcome:
-        hard, soft = time_limits(task, message, self.limits)
         try:
             if signals.task_prerun.receivers:
                 signals.task_prerun.send(
                     sender=task, task_id=message.id, task=task, args=message.args, kwargs=message.kwargs
                 )
             task.before_start(message.id, message.args, message.kwargs)
-            if self.guard is not None and (hard or soft):
-                with self.guard(hard, soft):
+            if self.guard is not None and any(limits := time_limits(task, message, self.limits)):
+                with self.guard(*limits):
                     value = self._invoke(task, message)
             else:
                 value = self._invoke(task, message)
@@ -217,7 +214,9 @@ class Executor:
         if not self._stores(task, outcome.message, failed=state == states.FAILURE):
             return
         value = outcome.value.exc or outcome.value if state == states.RETRY else outcome.value
-        meta = self._meta(outcome.message, state, request, began)
+        # One reading of the clock for both: so they are as far apart as the run was long.
+        ended = began + outcome.runtime if state in states.READY_STATES else None
+        meta = self._meta(outcome.message, state, request, began, ended)
         try:
             meta.result = self.app.backend.encode(value, state)
         except EncodeError as exc:
@@ -228,11 +227,10 @@ class Executor:
         meta.traceback = outcome.traceback
         outcome.meta = meta
 
-    def _meta(self, message: Message, state: str, request: Context, began: float) -> TaskMeta:
-        now = self.app.broker.now() if not self.eager else time.time()
+    def _meta(self, message: Message, state: str, request: Context, began: float, ended: float | None) -> TaskMeta:
         return TaskMeta(
             message.id, state, children=[child.as_tuple() for child in request.children],
-            date_done=utc_now(now) if state in states.READY_STATES else None, date_started=utc_now(began),
+            date_done=None if ended is None else utc_now(ended), date_started=utc_now(began),
             group_id=message.group, parent_id=message.parent_id, name=message.task, args=message.args,
             kwargs=message.kwargs, worker=self.hostname, retries=message.retries, queue=message.queue,
         )  # fmt: skip

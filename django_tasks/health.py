@@ -6,7 +6,7 @@ FILE is the worker's ``--healthcheck-file``. Alive: its supervisor and janitor g
 runs no task; how long a task runs is no matter of health. ``--ready``: the broker has answered lately, too.
 
 This module imports neither Django nor the rest of the package; a probe runs every few seconds. The layout is that of
-``worker/shared.py``, version 1.
+``worker/shared.py``; in every version it begins with the eight bytes and the version that are looked at here first.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import struct
 import sys
 import time
 
+#: Of the layout.
+VERSION = 1
 #: Seconds: how old a sign of the supervisor or the janitor, of an idle slot, of the broker may be.
 PROCESS_AGE, SLOT_AGE, BROKER_AGE = 15.0, 30.0, 20.0
 
@@ -27,8 +29,14 @@ def problem(data: bytes, now: float, ready: bool) -> str | None:
         now: seconds of the monotonic clock.
         ready: whether the broker counts, too.
     """
-    if data[:8] != b"CELERIAC" or len(data) < 128 or struct.unpack_from("=q", data, 8)[0] != 1:
-        return "the file is not a worker's health file of this version"
+    if data[:8] != b"CELERIAC" or len(data) < 128:
+        return "the file is not a worker's health file"
+    version = struct.unpack_from("=q", data, 8)[0]
+    if version != VERSION:
+        return (
+            f"the health file has layout {version} and this probe reads {VERSION}: worker and probe are of different "
+            "versions of django_tasks; restart the worker after an upgrade"
+        )
     supervisor, janitor, broker = (struct.unpack_from("=d", data, offset)[0] for offset in (24, 40, 48))
     if now - supervisor > PROCESS_AGE:
         return f"the supervisor has not gone round for {now - supervisor:.0f} s"

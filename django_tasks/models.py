@@ -11,6 +11,8 @@ from typing import Any
 from django.core.checks import CheckMessage
 from django.db import models
 
+from django_tasks.databases import Database
+
 
 class QueuedMessage(models.Model):
     """One call of a task between ``.delay()`` and its end, or a dead letter.
@@ -149,3 +151,14 @@ class WorkerOrder(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.arguments}"
+
+
+def check_tables(database: Database, *tables: type[models.Model]) -> None:
+    """Make sure that tables have all the columns that we name; further ones, of a later version, do no harm.
+
+    Raises:
+        ImproperlyConfigured: they have not, since the database is not migrated.
+        OperationalError: the database is away.
+    """
+    for table in tables:
+        database.run(table.objects.using(database.alias).filter(pk=0).first)

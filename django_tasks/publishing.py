@@ -13,7 +13,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
 from django_tasks import signals
 from django_tasks.databases import Database, in_user_transaction, unsent_ids
-from django_tasks.exceptions import OperationalError
+from django_tasks.exceptions import OperationalError, ReplicationError
 from django_tasks.message import Message
 
 if TYPE_CHECKING:
@@ -137,6 +137,8 @@ def send(app: App, messages: Sequence[Message], options: Mapping[str, Any]) -> N
         try:
             app.broker.send(messages)
             break
+        except ReplicationError:
+            raise  # it is sent
         except OperationalError:
             pause = _pause_after(app, options, attempt)
             if pause is None or time.monotonic() + pause > began + app.conf.broker_connection_timeout:

@@ -16,7 +16,7 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptErr
 from redis.retry import Retry
 
 from django_tasks.exceptions import ImproperlyConfigured
-from django_tasks.redis_connections import RedisConnections, Script
+from django_tasks.redis_connections import RedisConnections, Script, replicated
 from django_tasks.redis_errors import REDIS_ERRORS, translated
 from django_tasks.redis_servers import Client, Servers, ask, timeouts
 from django_tasks.redis_urls import is_cluster
@@ -111,6 +111,19 @@ class ClusterConnections(RedisConnections):
 
     is_cluster: ClassVar[bool] = True
     kind_of_servers: ClassVar[type[Servers]] = Nodes
+
+    def execute_replicated(self, script: Script, keys: Sequence[Any], arguments: Sequence[Any], replicas: int) -> int:
+        """Run a script; return how many replicas of its node have what it wrote."""
+
+        def work(client: Client) -> int:
+            call, seconds = (len(keys), *keys, *arguments), self.timeout / 2
+            try:
+                return replicated(self.beside(None, keys[0]), script, call, replicas, seconds)
+            except MovedError as exc:  # the slot has moved, and nothing was done
+                client.nodes_manager.move_slot(exc)
+                return replicated(self.beside(None, keys[0]), script, call, replicas, seconds)
+
+        return self.run(work)
 
     def execute_each(self, script: Script, calls: Sequence[tuple[Sequence[Any], Sequence[Any]]]) -> list[Any]:
         """Run a script several times, each with keys of one slot, in a round trip for each node."""

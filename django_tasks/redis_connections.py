@@ -127,6 +127,15 @@ class RedisConnections:
         """Run a script. Raises: as ``run``."""
         return self.run(lambda client: script.run(client, keys, arguments))
 
+    def execute_replicated(self, script: Script, keys: Sequence[Any], arguments: Sequence[Any], replicas: int) -> int:
+        """Run a script; return how many replicas have what it wrote after half the time of an answer, at most.
+
+        Raises: as ``run``.
+        """
+        return self.run(
+            lambda client: replicated(client, script, (len(keys), *keys, *arguments), replicas, self.timeout / 2)
+        )
+
     def execute_each(self, script: Script, calls: Sequence[tuple[Sequence[Any], Sequence[Any]]]) -> list[Any]:
         """Run a script several times, each with keys and arguments of its own. Raises: as ``run``."""
         return [self.execute(script, keys, arguments) for keys, arguments in calls]
@@ -191,6 +200,22 @@ class RedisConnections:
                 self._client = None
         for pool in self.servers.pools(client):
             pool.disconnect(inuse_connections=False)
+
+
+def replicated(client: Client, script: Script, call: Sequence[Any], replicas: int, seconds: float) -> int:
+    """Run a script and wait for replicas, over one connection: what WAIT waits for are writes of its own."""
+    for command in (("EVALSHA", script.sha), ("EVAL", script.text)):
+        with client.pipeline(transaction=False) as pipeline:
+            pipeline.execute_command(*command, *call)
+            pipeline.execute_command("WAIT", replicas, round(seconds * 1000))
+            done, confirmed = pipeline.execute(raise_on_error=False)
+        if isinstance(done, NoScriptError):
+            continue
+        for answer in (done, confirmed):
+            if isinstance(answer, Exception):
+                raise answer
+        return int(confirmed)
+    raise AssertionError("a script that is given by its text is known")
 
 
 def _run_each(client: Client, commands: Sequence[Sequence[Any]]) -> list[Any]:

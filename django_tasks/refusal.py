@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from django_tasks import signals, states
+from django_tasks.backends.base import decode_into
 from django_tasks.brokers.base import Delivery, Settlement, Verb
 from django_tasks.canvas import not_yet
 from django_tasks.context import Context
@@ -104,7 +105,7 @@ def _ended_before(app: App, delivery: Delivery) -> Outcome | None:
         return None
     outcome = Outcome(message, meta.status, None, meta.traceback, settlement=Settlement(delivery, Verb.ACK),
                       follow=meta.retries == message.retries)  # fmt: skip
-    if not app.backend.decode_into(outcome, meta):
+    if not decode_into(outcome, meta, app.backend):
         # What was to follow from it nobody can tell, so the message is kept.
         reason = f"Its stored result cannot be read: {outcome.value}"
         outcome.settlement = Settlement(delivery, Verb.DEAD, reason=reason)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from asgiref.sync import sync_to_async
 
 from django_tasks import serialization, states
 from django_tasks.errors import exception_from_dict, exception_to_dict
@@ -61,15 +65,12 @@ class ResultBackend:
         self.serializer = serializer
         self.accept = accept
         self.expires = expires
+        #: The same for a state that is no end.
+        self.expires_unfinished = None if expires is None else max(expires, UNFINISHED_AGE)
         self.extended = extended
         self.options = options or {}
         self.timeout = timeout
         self.tls = tls
-
-    @property
-    def expires_unfinished(self) -> float | None:
-        """Seconds for which a state that is no end is kept."""
-        return None if self.expires is None else max(self.expires, UNFINISHED_AGE)
 
     # -- required
 
@@ -86,6 +87,9 @@ class ResultBackend:
         raise NotImplementedError
 
     # -- defaults
+
+    def check(self) -> None:
+        """Make sure that results can be kept, or raise what to do about it."""
 
     def in_transaction_of(self, alias: str) -> bool:
         """Whether results are written in the transactions of this database."""
@@ -138,6 +142,26 @@ class ResultBackend:
             time.sleep(pause)
             pause = interval or min(max(pause, FIRST_LOOK) * 1.3, LONGEST_LOOK)
 
+    async def wait_async(self, task_ids: Sequence[str], timeout: float | None) -> AsyncIterator[TaskMeta]:
+        """As ``wait``, for coroutines: nothing blocks while it waits."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        missing = dict.fromkeys(task_ids)
+        pause = FIRST_LOOK
+        while True:
+            for meta in (await sync_to_async(self.get)(list(missing))).values():
+                if meta.ready:
+                    del missing[meta.task_id]
+                    yield meta
+            if not missing:
+                return
+            if pause == FIRST_LOOK:
+                await sync_to_async(self.check_wait)()
+            left = math.inf if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("The operation timed out.")
+            await asyncio.sleep(min(pause, left))
+            pause = min(pause * 1.3, LONGEST_LOOK)
+
     # -- values
 
     def encode(self, value: Any, state: str) -> Encoded:
@@ -169,21 +193,22 @@ class ResultBackend:
                 outcome.traceback = winner.traceback
                 outcome.next_run = None
                 outcome.follow = outcome.follow and winner.retries == outcome.message.retries  # else another run's
-                self.decode_into(outcome, winner)
+                decode_into(outcome, winner, self)
 
-    def decode_into(self, outcome: Outcome, winner: TaskMeta) -> bool:
-        """Give an outcome the value that is stored; if that cannot be read, the error, and then nothing follows.
 
-        Returns:
-            Whether it could be read.
-        """
-        try:
-            outcome.value = self.decode(winner)
-        except Exception as exc:  # whatever somebody wrote there, it stops no worker
-            logger.error("The result of task %s[%s] cannot be read: %s", outcome.message.task, winner.task_id, exc)
-            outcome.value, outcome.follow = exc, False
-            return False
-        return True
+def decode_into(outcome: Outcome, winner: TaskMeta, backend: ResultBackend) -> bool:
+    """Give an outcome the value that is stored; if that cannot be read, the error, and then nothing follows.
+
+    Returns:
+        Whether it could be read.
+    """
+    try:
+        outcome.value = backend.decode(winner)
+    except Exception as exc:  # whatever somebody wrote there, it stops no worker
+        logger.error("The result of task %s[%s] cannot be read: %s", outcome.message.task, winner.task_id, exc)
+        outcome.value, outcome.follow = exc, False
+        return False
+    return True
 
 
 def utc_now(seconds: float) -> datetime:

@@ -6,7 +6,8 @@ import base64
 import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
-from functools import partial
+from functools import lru_cache, partial
+from operator import itemgetter
 from typing import Any, ClassVar
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -23,7 +24,7 @@ from django_tasks.databases import (
     to_db_time,
 )
 from django_tasks.exceptions import DecodeError, EncodeError
-from django_tasks.models import TaskResult
+from django_tasks.models import TaskResult, check_tables
 from django_tasks.outcome import TaskMeta
 from django_tasks.serialization import JSON, Encoded
 from django_tasks.utils.saferepr import saferepr
@@ -35,8 +36,8 @@ ID_LENGTH, STATUS_LENGTH, NAME_LENGTH = 255, 50, 255
 #: A meta, and its values in the order of ``orm_sql.COLUMNS``.
 Row = tuple[TaskMeta, list[Any]]
 _JSON = serialization.content_types(["json"])
-#: Places of the columns whose texts may be long.
-_LONG = [list(sql.COLUMNS).index(name) for name in ("args", "kwargs", "result", "traceback", "meta")]
+#: Takes from the values of a row the texts that may be long.
+_long_texts = itemgetter(*(list(sql.COLUMNS).index(name) for name in ("args", "kwargs", "result", "traceback", "meta")))
 NO_RESULT = Encoded("application/json", "utf-8", b"null")
 
 
@@ -49,6 +50,10 @@ class ORMBackend(ResultBackend):
         super().__init__(url, **options)
         self.database = Database(parse_url(url)[1] or "default")
         self.database.check()
+
+    def check(self) -> None:
+        """Make sure that the database is migrated."""
+        check_tables(self.database, TaskResult)
 
     def in_transaction_of(self, alias: str) -> bool:
         """Whether the broker's database is the one of the results."""
@@ -148,7 +153,7 @@ def _chunks(rows: Sequence[Row]) -> Iterator[list[Row]]:
     chunk: list[Row] = []
     size = 0
     for row in rows:
-        length = sum(len(row[1][column]) for column in _LONG if row[1][column] is not None)
+        length = sum(map(len, filter(None, _long_texts(row[1]))))
         if chunk and (len(chunk) == CHUNK_ROWS or size + length > CHUNK_SIZE):
             yield chunk
             chunk, size = [], 0
@@ -160,26 +165,25 @@ def _chunks(rows: Sequence[Row]) -> Iterator[list[Row]]:
 
 def _values(connection: BaseDatabaseWrapper, meta: TaskMeta) -> list[Any]:
     """Return the values of ``orm_sql.COLUMNS``."""
-    _check_lengths(meta)
+    _check_length(meta, "task id", meta.task_id, ID_LENGTH)
+    _check_length(meta, "state", meta.status, STATUS_LENGTH)
     result = meta.result or NO_RESULT
     done = meta.date_done or datetime.now(timezone.utc)
-    extra = {"children": meta.children, "group_id": meta.group_id, "parent_id": meta.parent_id}
     return [
         meta.task_id, meta.status, _as_name(meta.name), _as_text(meta.args), _as_text(meta.kwargs),
         _as_name(meta.queue), _as_name(meta.worker), meta.retries, result.content_type, result.content_encoding,
         _to_text(result), None if meta.traceback is None else storable(meta.traceback),
-        json.dumps(extra) if any(extra.values()) else "{}",
+        _as_extra(meta) if meta.children or meta.group_id or meta.parent_id else "{}",
         to_db_time(connection, meta.date_started), to_db_time(connection, done),
     ]  # fmt: skip
 
 
-def _check_lengths(meta: TaskMeta) -> None:
-    for what, value, length in (("task id", meta.task_id, ID_LENGTH), ("state", meta.status, STATUS_LENGTH)):
-        if len(value) > length or "\0" in value:
-            raise EncodeError(
-                f"The {what} {value[:60]!r} of task {meta.name[:100]!r} cannot be stored: it may have at most {length} "
-                "characters, none of them NUL. Use another one."
-            )
+def _check_length(meta: TaskMeta, what: str, value: str, length: int) -> None:
+    if len(value) > length or "\0" in value:
+        raise EncodeError(
+            f"The {what} {value[:60]!r} of task {meta.name[:100]!r} cannot be stored: it may have at most {length} "
+            "characters, none of them NUL. Use another one."
+        )
 
 
 def _read(rows: Any) -> dict[str, TaskMeta]:
@@ -197,6 +201,7 @@ def meta_of(row: TaskResult) -> TaskMeta:
     )  # fmt: skip
 
 
+@lru_cache(maxsize=1024)
 def _as_name(name: str) -> str:
     """Cut what is stored for people to read, such as the name of a task that came from another broker."""
     return storable(name)[:NAME_LENGTH]
@@ -213,6 +218,10 @@ def _as_text(value: Any) -> str:
         return serialization.dumps(value).data.decode()
     except EncodeError:
         return serialization.dumps(saferepr(value)).data.decode()
+
+
+def _as_extra(meta: TaskMeta) -> str:
+    return json.dumps({"children": meta.children, "group_id": meta.group_id, "parent_id": meta.parent_id})
 
 
 def _extra(text: str) -> dict[str, Any]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-import os
 import queue
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from django_tasks import exceptions, serialization, states
 from django_tasks.backends.base import ResultBackend
 from django_tasks.backends.celery_meta import decode_meta, encode_meta, type_of
-from django_tasks.backends.redis_listener import Listener
+from django_tasks.backends.redis_listener import Arrival, Listeners, LoopArrivals
 from django_tasks.conf import suggestion
 from django_tasks.errors import exception_to_dict
 from django_tasks.exceptions import DecodeError, ImproperlyConfigured, TimeoutError
@@ -69,8 +70,7 @@ class RedisBackend(ResultBackend):
         self.prefix = f"{prefix}{KEY_PREFIX}".encode()
         #: Milliseconds for which a state is kept that is an end, and one that is none.
         self._lifetimes = {True: _milliseconds(self.expires), False: _milliseconds(self.expires_unfinished)}
-        #: By process: what a parent had is left alone in its children.
-        self._listeners: dict[int, Listener] = {}
+        self.listeners = Listeners(self.connections, lambda keys: self._look(keys))
 
     def _key(self, task_id: str) -> bytes:
         return self.prefix + task_id.encode("utf-8", "surrogatepass")
@@ -184,10 +184,8 @@ class RedisBackend(ResultBackend):
             yield from self._listen({self._key(task_id): task_id for task_id in missing}, deadline)
 
     def _listen(self, missing: dict[bytes, str], deadline: float) -> Iterator[TaskMeta]:
-        listener = self._listeners.get(os.getpid())
-        if listener is None:
-            listener = self._listeners.setdefault(os.getpid(), Listener(self.connections, self._look))
-        with listener.listening(list(missing)) as arrivals:
+        arrivals: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
+        with self.listeners.listening(list(missing), arrivals):
             while missing:
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -201,10 +199,26 @@ class RedisBackend(ResultBackend):
                     del missing[key]
                     yield meta
 
+    async def wait_async(self, task_ids: Sequence[str], timeout: float | None) -> AsyncIterator[TaskMeta]:
+        """As ``wait``; the same listener tells coroutines and threads."""
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        missing = {self._key(task_id): task_id for task_id in task_ids}
+        for meta in (await asyncio.to_thread(self.get, list(task_ids))).values():
+            if meta.ready:
+                del missing[self._key(meta.task_id)]
+                yield meta
+        arrivals = LoopArrivals()
+        with self.listeners.listening(list(missing), arrivals) if missing else nullcontext():
+            while missing:
+                key, value = await arrivals.get(deadline - time.monotonic())
+                ended = self._shown(missing[key], value) if key in missing else None
+                if ended is not None and ended.ready:
+                    del missing[key]
+                    yield ended
+
     def close(self) -> None:
         """Drop this process's connections; whoever waits keeps the one that it waits on."""
-        if (listener := self._listeners.get(os.getpid())) is not None:
-            listener.close()
+        self.listeners.close()
         self.connections.close()
 
     # -- values

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+import math
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from queue import SimpleQueue
-from typing import Any
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, Protocol
 
 from django_tasks.brokers.base import drain, readable
+from django_tasks.exceptions import TimeoutError
 from django_tasks.redis_connections import RedisConnections
 
 logger = logging.getLogger("django_tasks.results")
 
-#: Keys and what was stored under them, as they come.
-Arrivals = SimpleQueue[tuple[bytes, bytes]]
+#: A key and what was stored under it.
+Arrival = tuple[bytes, bytes]
 #: Seconds between questions whether the server is still there, each with a look at all that is waited for: what was
 #: stored by somebody who does not publish, or while a connection was silently gone, is found then.
 LOOK_AGAIN = 5.0
@@ -25,6 +29,61 @@ LOOK_AGAIN = 5.0
 STAY = 10.0
 #: Seconds before the next try when the server is away: the first pause, and the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+
+
+class Arrivals(Protocol):
+    """Where what was stored arrives."""
+
+    def put(self, arrival: Arrival, /) -> None:
+        """Take what was stored; called in the listener's thread."""
+
+
+class LoopArrivals:
+    """Arrivals for one coroutine."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[Arrival] = asyncio.Queue()
+
+    def put(self, arrival: Arrival, /) -> None:
+        """Let the coroutine's event loop take it."""
+        with contextlib.suppress(RuntimeError):  # it has been closed meanwhile
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, arrival)
+
+    async def get(self, timeout: float) -> Arrival:
+        """Return the next one.
+
+        Raises:
+            TimeoutError: there was none for ``timeout`` seconds.
+        """
+        try:
+            return await asyncio.wait_for(self._queue.get(), None if timeout == math.inf else max(0.0, timeout))
+        except asyncio.TimeoutError:
+            raise TimeoutError("The operation timed out.") from None
+
+
+class Listeners:
+    """The listener of this process, made when somebody waits; what a parent had is left alone in its children.
+
+    Args:
+        connections, look: as ``Listener`` takes them.
+    """
+
+    def __init__(self, connections: RedisConnections, look: Callable[[Sequence[bytes]], Mapping[bytes, bytes]]) -> None:
+        self._make = partial(Listener, connections, look)
+        self._by_process: dict[int, Listener] = {}
+
+    def listening(self, keys: Sequence[bytes], arrivals: Arrivals) -> AbstractContextManager[None]:
+        """As ``Listener.listening``."""
+        listener = self._by_process.get(os.getpid())
+        if listener is None:
+            listener = self._by_process.setdefault(os.getpid(), self._make())
+        return listener.listening(keys, arrivals)
+
+    def close(self) -> None:
+        """As ``Listener.close``."""
+        if (listener := self._by_process.get(os.getpid())) is not None:
+            listener.close()
 
 
 class Listener:
@@ -49,9 +108,8 @@ class Listener:
             os.set_blocking(end, False)
 
     @contextlib.contextmanager
-    def listening(self, keys: Sequence[bytes]) -> Iterator[Arrivals]:
-        """Return where there arrives what is stored under these keys already, and what is until the block ends."""
-        arrivals: Arrivals = SimpleQueue()
+    def listening(self, keys: Sequence[bytes], arrivals: Arrivals) -> Iterator[None]:
+        """Let arrive what is stored under these keys already, and what is until the block ends."""
         with self._lock:
             for key in keys:
                 self._waiting.setdefault(key, []).append(arrivals)
@@ -63,7 +121,7 @@ class Listener:
                 self._thread.start()
         self._wake()
         try:
-            yield arrivals
+            yield
         finally:
             with self._lock:
                 self._leave(keys, arrivals)

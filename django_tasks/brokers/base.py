@@ -240,13 +240,10 @@ class Broker:
 
 
 def deliver(
-    payload: str | bytes, accept: frozenset[str], queue: str, handle: Any, lease: int, **facts: Any
-) -> Delivery:
-    """Make a delivery of a stored envelope; one that cannot be read carries its error.
-
-    Args:
-        facts: the other attributes of ``Delivery``.
-    """
+    payload: str | bytes, accept: frozenset[str], queue: str, handle: Any, lease: int, deaths: int = 0,
+    refusals: int = 0, alone: bool = False, redelivered: bool = False, admitted: bool = False, holder: str = "",
+) -> Delivery:  # fmt: skip
+    """Make a delivery of a stored envelope; one that cannot be read carries its error."""
     error = None
     try:
         message = decode_envelope(payload, accept)
@@ -254,9 +251,8 @@ def deliver(
         message = Message(task=exc.task or "?", id=exc.id or "")
         error = exc
     message.queue = queue
-    delivery = Delivery(message, queue, handle, lease, error=error, **facts)
-    message.redelivered = message.redelivered or delivery.redelivered
-    return delivery
+    message.redelivered = message.redelivered or redelivered
+    return Delivery(message, queue, handle, lease, deaths, refusals, alone, redelivered, admitted, holder, error)
 
 
 def new_lease() -> int:

@@ -17,6 +17,7 @@ from django_tasks.conf import parse_url
 from django_tasks.databases import Database, in_user_transaction, unsent_ids
 from django_tasks.exceptions import LeaseLost
 from django_tasks.message import Message
+from django_tasks.models import QueuedMessage, WorkerOrder, WorkerProcess, check_tables
 
 if TYPE_CHECKING:
     from django_tasks.backends.base import ResultBackend
@@ -43,6 +44,10 @@ class ORMBroker(Broker):
         self.server_clock = ServerClock(self.database)
         self.vigil = Vigil(self.lease)
         self._rescued_at = 0.0
+
+    def check(self) -> None:
+        """Make sure that the database is migrated."""
+        check_tables(self.database, QueuedMessage, WorkerProcess, WorkerOrder)
 
     def now(self) -> float:
         """Return the database server's time."""
@@ -100,20 +105,11 @@ class ORMBroker(Broker):
             backend.settle_winners(held)
         while held:
             try:
-                self.database.run(partial(self._finish, storing, held, follow))
+                self.database.run(partial(_finish, self, storing, held, follow))
                 break
             except LeaseLost:
                 held = still_held(self, held)
         return held
-
-    def _finish(self, backend: ResultBackend | None, outcomes: Sequence[Outcome], follow: Follow) -> None:
-        # Settling comes first: it is what fails when a lease was lost, and a transaction that begins with a write
-        # waits for SQLite's lock instead of failing on it.
-        with self.database.atomic():
-            self.messages.settle_here([o.settlement for o in outcomes if o.settlement], self.now())
-            if backend is not None:
-                backend.settle_winners(outcomes)
-            self.send([message for outcome in outcomes for message in follow(outcome)])
 
     def heartbeat(self, beats: Sequence[Beat]) -> None:
         """Renew worker rows; give back reservations that their workers do not know of."""
@@ -146,3 +142,13 @@ class ORMBroker(Broker):
     def wait(self, queues: Sequence[str], timeout: float, wakeup: int) -> None:
         """Wait for a notification where the database gives any, else until it is time to ask again."""
         self.database.run(lambda: self.listener.wait(timeout, wakeup))
+
+
+def _finish(broker: ORMBroker, backend: ResultBackend | None, outcomes: Sequence[Outcome], follow: Follow) -> None:
+    # Settling comes first: it is what fails when a lease was lost, and a transaction that begins with a write
+    # waits for SQLite's lock instead of failing on it.
+    with broker.database.atomic():
+        broker.messages.settle_here([o.settlement for o in outcomes if o.settlement], broker.now())
+        if backend is not None:
+            backend.settle_winners(outcomes)
+        broker.send([message for outcome in outcomes for message in follow(outcome)])

@@ -76,10 +76,11 @@ class Claims:
 
     def _deliveries(self, rows: Sequence[Row], lease: int) -> list[Delivery]:
         deliveries = [
-            deliver(payload, self.accept, queue, pk, lease, deaths=deaths, refusals=refusals, alone=bool(alone),
-                    redelivered=bool(redelivered), admitted=bool(admitted))
+            deliver(
+                payload, self.accept, queue, pk, lease, deaths, refusals, bool(alone), bool(redelivered), bool(admitted)
+            )
             for pk, queue, deaths, refusals, alone, redelivered, admitted, _, payload in rows
-        ]  # fmt: skip
+        ]
         self._name([delivery for delivery in deliveries if delivery.error is not None])
         return deliveries
 

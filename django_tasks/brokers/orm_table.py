@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -172,10 +173,11 @@ def _grouped(
     settlements: Sequence[Settlement], verb: Verb, values: Callable[[Settlement], Row]
 ) -> Iterable[tuple[Row, list[int]]]:
     """Return the ids of rows by their lease and the values they get, so that a batch takes few statements."""
-    groups: dict[Row, set[int]] = {}
+    groups: defaultdict[Row, set[int]] = defaultdict(set)
     for s in settlements:
         if s.verb is verb:
-            groups.setdefault((s.delivery.lease, *values(s)), set()).add(s.delivery.handle)
+            key = (s.delivery.lease, *values(s))
+            groups[key].add(s.delivery.handle)
     return [(key, sorted(ids)) for key, ids in groups.items()]
 
 

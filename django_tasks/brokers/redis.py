@@ -86,7 +86,7 @@ class RedisBroker(Broker):
         if outgoing:
             self.server_clock.keep_set(self.clock)
             self.register.note(message.queue for message in messages)
-            self.ledger.send(outgoing)
+            self.ledger.send(outgoing, self.options.get("wait_replicas", 0))
 
     def reserve(self, worker: str, queues: Sequence[str], limit: int, lease: int) -> list[Delivery]:
         """Pop messages into the worker's part of the ledger; what is not due yet is parked until then."""

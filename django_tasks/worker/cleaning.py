@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from typing import Any
 
@@ -43,11 +42,13 @@ def clean_up() -> None:
     for connection in tuple(opened):
         connection.queries_log.clear()
         # A connection in an unknown state is not mended but closed, and that may fail as it pleases.
-        with contextlib.suppress(Error):
+        try:
             if connection.in_atomic_block or connection.needs_rollback:
                 connection.in_atomic_block = False  # or Django would keep the closed connection until the block ends
                 connection.close()
             elif connection.connection is not None:
                 connection.close_if_unusable_or_obsolete()
+        except Error:
+            pass
         if connection.connection is None:
             opened.remove(connection)

@@ -67,7 +67,7 @@ class WorkerProcess:
         self.stop_asked = False
         self.overrun = False
         self.minder = Minder(app, self._on_overrun)
-        self.room = Room()
+        self.room = Room(options.slots)
         self._wakeups: list[int] = []
         self._at_work: set[Slot] = set()
         self._changed = threading.Event()

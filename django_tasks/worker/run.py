@@ -57,7 +57,7 @@ def _run(app: App, given: dict[str, Any], stop: StopSignals) -> int:
     ours = logs.setup_logging(level, given.get("logfile"), bool(given.get("json")), None, app.conf)
     if ours:
         logging.captureWarnings(True)
-    check_broker(app)
+    check_stores(app)
     with _pidfile(options.pidfile):
         _introduce(_facts(app, options), bool(given.get("json")))
         warn_of_limits(app, options, given.get("concurrency"))
@@ -84,17 +84,18 @@ def _introduce(facts: Facts, json: bool) -> None:
         print(banner(facts), flush=True)
 
 
-def check_broker(app: App) -> None:
-    """Make sure that the broker can be used by worker processes; one that is away now may come back."""
+def check_stores(app: App) -> None:
+    """Make sure that worker processes can use the broker and the result backend; what is away now may come back."""
     if not app.broker.shared:
         raise ImproperlyConfigured(
             f"BROKER_URL = {app.conf.broker_url!r} lives in one process only, so that a worker would never see a task. "
             "Use 'django-db://' to work over the project's database."
         )
-    try:
-        app.broker.check()
-    except OperationalError as exc:
-        logger.error("Messages cannot be reached, waiting for them: %s", exc)
+    for what, store in (("Messages", app.broker), ("Results", app.backend)):
+        try:
+            store.check()
+        except OperationalError as exc:
+            logger.error("%s cannot be reached, waiting for them: %s", what, exc)
 
 
 def warn_of_limits(app: App, options: WorkerOptions, concurrency: int | None) -> None:

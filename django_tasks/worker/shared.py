@@ -38,15 +38,19 @@ class Field:
     # moment a seat that is taken would look free.
 
     def __init__(self, offset: int, code: str) -> None:
-        self.offset = offset
         self.code = code
-        self.size = struct.calcsize(code)
+        self.place = offset // struct.calcsize(code)
 
     def __get__(self, page: Any, owner: Any = None) -> Any:
-        return page.views[self.code][(page.base + self.offset) // self.size]
+        return page.views[self.code][self.place]
 
     def __set__(self, page: Any, value: float) -> None:
-        page.views[self.code][(page.base + self.offset) // self.size] = value
+        page.views[self.code][self.place] = value
+
+
+def _views(memory: memoryview) -> dict[str, Any]:
+    """Return a piece of memory as arrays of each kind of number."""
+    return {"B": memory, "q": memory.cast("q"), "d": memory.cast("d")}
 
 
 class Text:
@@ -101,9 +105,9 @@ class Seat:
 
     def __init__(self, page: Page, base: int) -> None:
         self.memory = page.memory
-        self.views = page.views
         self.base = base
-        self._leases = page.views["q"][(base + 56) // 8 : (base + 56) // 8 + LEASES]
+        self.views = _views(memoryview(page.memory)[base : base + SEAT_SIZE])
+        self._leases = self.views["q"][56 // 8 : 56 // 8 + LEASES]
 
     def clear(self) -> None:
         """Make it free again."""
@@ -209,8 +213,7 @@ class Page:
                 file.truncate(size)
                 self.memory = mmap.mmap(file.fileno(), size)
             os.replace(f"{path}.new", path)
-        whole = memoryview(self.memory)
-        self.views: dict[str, Any] = {"B": whole, "q": whole.cast("q"), "d": whole.cast("d")}
+        self.views = _views(memoryview(self.memory))
         self.memory[: len(MAGIC)] = MAGIC
         self.version = VERSION
         self.seat_count = seats

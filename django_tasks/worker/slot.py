@@ -69,7 +69,7 @@ class Slot:
         self.giving_up = giving_up
         self.paused = paused
         self.on_batch = on_batch
-        self.room = room or Room()
+        self.room = room or Room(1)
         self.clock = clock
         self.batch = Batch(app, clock)
         #: It is not to reserve for now.
@@ -138,13 +138,12 @@ class Slot:
         self.batch.start(deliveries)
         if len(deliveries) > 1:
             self.on_batch()
-        count, worked = 0, 0.0
+        count, worked, lease = 0, 0.0, self.app.broker.lease
         try:
             while (delivery := self.batch.next()) is not None:
                 # In a process that was stopped meanwhile, others may have taken over what it held.
                 began = self.clock()
-                late = began - now > self.app.broker.lease
-                if late or self.stopping() or not self._enter(delivery):
+                if began - now > lease or self.stopping() or not self._enter(delivery):
                     self.batch.take_back(delivery)
                     break
                 try:
@@ -202,13 +201,15 @@ class Slot:
 
 def report(app: App, outcome: Outcome) -> None:
     """Log what a run came to."""
-    message, task = outcome.message, app.tasks.get(outcome.message.task)
-    if outcome.settlement is not None and outcome.settlement.delivery.error is not None:
-        return  # an unreadable message, of which all has been said
+    message = outcome.message
     if outcome.state == states.SUCCESS:
-        logs.task_succeeded(message, outcome.runtime, outcome.value, getattr(task, "resultrepr_maxsize", 1024))
+        if logger.isEnabledFor(logging.INFO):  # what follows would be for nothing after most runs
+            maxsize = getattr(app.tasks.get(message.task), "resultrepr_maxsize", 1024)
+            logs.task_succeeded(message, outcome.runtime, outcome.value, maxsize)
+    elif outcome.settlement is not None and outcome.settlement.delivery.error is not None:
+        pass  # an unreadable message, of which all has been said
     elif outcome.state == states.FAILURE:
-        expected = isinstance(outcome.value, tuple(getattr(task, "throws", ())))
+        expected = isinstance(outcome.value, tuple(getattr(app.tasks.get(message.task), "throws", ())))
         logs.task_failed(message, outcome.value, outcome.runtime, expected=expected)
     elif outcome.state == states.RETRY:
         logs.task_retried(message, outcome.value, outcome.runtime)
