@@ -8,11 +8,10 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from types import ModuleType
 
-from chaos import delayed, faults, idle, locked, long, outage, snapshot
+from chaos import delayed, faults, idle, locked, long, snapshot
 
 SCENARIOS: dict[str, ModuleType] = {
     "faults": faults,
@@ -20,7 +19,6 @@ SCENARIOS: dict[str, ModuleType] = {
     "idle": idle,
     "locked": locked,
     "long": long,
-    "outage": outage,
     "snapshot": snapshot,
 }
 
@@ -36,7 +34,6 @@ def main(argv: list[str]) -> int:
         module.add_arguments(scenario)
         scenario.set_defaults(play=module.play)
     options = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that all that was started is ended
     return 0 if options.play(options) else 1
 
 

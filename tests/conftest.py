@@ -35,6 +35,7 @@ ONCE = (
     "tests/test_testing_plugin.py",
     "tests/typing/",
     "tests/worker/test_redis.py",
+    "tests/worker/test_sentinels.py",
 )
 
 

@@ -308,6 +308,30 @@ class Redis(Server):
         return redis.Redis(port=self.port, decode_responses=True, **options)
 
 
+class Sentinel(Redis):
+    """A sentinel that watches one server, which it calls ``ours``, and its replicas.
+
+    Args:
+        quorum: how many sentinels must think that the server is away.
+    """
+
+    ready_line = b"+monitor"
+
+    def __init__(self, master: Redis, quorum: int = 1) -> None:
+        self.master = master
+        self.quorum = quorum
+        super().__init__()
+
+    def command(self) -> list[str]:
+        file = self.directory / "sentinel.conf"
+        file.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self.directory}\n"
+            f"sentinel monitor ours 127.0.0.1 {self.master.port} {self.quorum}\n"
+            "sentinel down-after-milliseconds ours 500\nsentinel failover-timeout ours 3000\n"
+        )
+        return [str(self.find("redis-server")), str(file), "--sentinel"]
+
+
 class RedisNode(Redis):
     """One node of a ``RedisCluster``; started by itself it serves nothing."""
 

@@ -17,7 +17,7 @@ from django_tasks.backends.redis import RedisBackend
 from django_tasks.brokers.base import Settlement, Size, Verb
 from django_tasks.brokers.redis import RedisBroker
 from django_tasks.brokers.redis_browse import RUNNING, Wanted
-from django_tasks.exceptions import ImproperlyConfigured, OperationalError
+from django_tasks.exceptions import ImproperlyConfigured, OperationalError, ReplicationError
 from django_tasks.outcome import Outcome, TaskMeta
 from django_tasks.redis_cluster import connections_to
 from django_tasks.states import SUCCESS
@@ -125,6 +125,14 @@ def test_what_follows_into_another_slot_is_sent_once_and_only_with_the_lease(bro
     late = message("late", queue="elsewhere", cause="other")
     assert broker.finish(backend, [outcome], lambda _: [late]) == []
     assert broker.sizes() == {"elsewhere": Size(waiting=1, oldest=pytest.approx(0, abs=60))}
+
+
+def test_waiting_for_replicas_that_are_not_there(cluster_url: str) -> None:
+    broker = make(cluster_url, timeout=0.5, options={"wait_replicas": 1})
+    for count in (1, 2):
+        with pytest.raises(ReplicationError, match="only 0 replicas have confirmed them"):
+            send(broker, str(count))
+        assert broker.sizes()["celery"].waiting == count
 
 
 def test_braces_keep_queues_in_one_slot(broker: RedisBroker, redis_cluster: RedisCluster) -> None:

@@ -17,7 +17,7 @@ from django_tasks.brokers.redis import RedisBroker
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError
 from django_tasks.redis_connections import RedisConnections, Script
 from tests.running import app_of_test
-from tests.servers import Redis, free_port, require
+from tests.servers import Redis, Sentinel, free_port, require
 from tests.threads import together
 from tests.waiting import wait_for
 
@@ -337,33 +337,8 @@ def test_versions(server: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
 # -- sentinels
 
 
-@contextlib.contextmanager
-def sentinel_of(master: Redis) -> Iterator[Redis]:
-    with Sentinel(master) as sentinel:
-        yield sentinel
-
-
-class Sentinel(Redis):
-    """A sentinel that watches one server and its replicas, alone."""
-
-    ready_line = b"+monitor"
-
-    def __init__(self, master: Redis) -> None:
-        self.master = master
-        super().__init__()
-
-    def command(self) -> list[str]:
-        file = self.directory / "sentinel.conf"
-        file.write_text(
-            f"port {self.port}\nbind 127.0.0.1\ndir {self.directory}\n"
-            f"sentinel monitor ours 127.0.0.1 {self.master.port} 1\n"
-            "sentinel down-after-milliseconds ours 500\nsentinel failover-timeout ours 3000\n"
-        )
-        return [str(self.find("redis-server")), str(file), "--sentinel"]
-
-
 def test_sentinels_tell_the_master_before_and_after_a_fail_over(server: Redis) -> None:
-    with server_with("--replicaof", "127.0.0.1", str(server.port)) as replica, sentinel_of(server) as sentinel:
+    with server_with("--replicaof", "127.0.0.1", str(server.port)) as replica, Sentinel(server) as sentinel:
         url = f"sentinel://127.0.0.1:{free_port()}/1;sentinel://127.0.0.1:{sentinel.port}"
         connections = connect(url, options={"master_name": "ours"})
         connections.run(lambda client: client.set("a", "b"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pickle
@@ -423,10 +424,10 @@ def test_the_connection_goes_when_nobody_waits(
             list(backend.wait(["id"], 0.3, None))
         if stay:
             wait_for(lambda: not admin.pubsub_channels())
-            assert backend._listeners[os.getpid()]._thread is not None
+            assert backend.listeners._by_process[os.getpid()]._thread is not None
             backend.close()
         wait_for(lambda: listeners(admin) == 0)
-        wait_for(lambda: backend._listeners[os.getpid()]._thread is None)
+        wait_for(lambda: backend.listeners._by_process[os.getpid()]._thread is None)
 
 
 def test_a_child_listens_for_itself(backend: RedisBackend, redis_server: Redis) -> None:
@@ -472,6 +473,81 @@ def test_ten_thousand_gets_leak_no_connection(redis_url: str, redis_server: Redi
     backend.close()
     writer.close()
     wait_for(lambda: count() == 0)
+
+
+# -- coroutines, and many ids
+
+
+def test_coroutines_are_told_by_the_one_subscription(backend: RedisBackend, redis_server: Redis) -> None:
+    """They share it with threads; nobody asks again and again."""
+    admin, ids = redis_server.connect(), [str(number) for number in range(100)]
+    backend.store([done(backend, "there")])
+
+    async def wait(task_id: str) -> Any:
+        return await AsyncResult(task_id, backend=backend)
+
+    async def main() -> list[Any]:
+        waiting = [asyncio.ensure_future(wait(each)) for each in [*ids, "there"]]
+        await asyncio.to_thread(wait_for, lambda: len(admin.pubsub_channels()) == 100)
+        assert waiting[-1].done()
+        assert listeners(admin) == 1
+        reads = calls(admin, "mget")
+        await asyncio.to_thread(backend.store, [done(backend, each, int(each)) for each in ids])
+        values = await asyncio.gather(*waiting)
+        assert calls(admin, "mget") < reads + 20
+        return values
+
+    with meanwhile(lambda: AsyncResult("99", backend=backend).get(timeout=30)) as thread:
+        assert asyncio.run(main()) == [*range(100), 5]
+    assert thread.result() == 99
+
+
+def test_a_coroutine_that_gives_up(backend: RedisBackend, redis_server: Redis) -> None:
+    admin = redis_server.connect()
+
+    async def main() -> None:
+        result: AsyncResult[Any] = AsyncResult("never", backend=backend)
+        with pytest.raises(TimeoutError, match=r"had not ended after 0\.05 s"):
+            await result.aget(timeout=0.05)
+        waiting = asyncio.ensure_future(result.aget())
+        await asyncio.to_thread(wait_for, lambda: admin.pubsub_channels())
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(main())
+    backend.store([done(backend, "never")])  # nobody listens any more
+    assert list(backend.wait(["never"], 10, None))
+
+
+def test_a_coroutine_outwaits_a_restart(server: Redis) -> None:
+    backend = make(server.url(), timeout=1)
+
+    async def main() -> Any:
+        waiting = asyncio.ensure_future(AsyncResult("id", backend=backend).aget(timeout=60))
+        await asyncio.to_thread(wait_for, lambda: server.connect().pubsub_channels())
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+        await asyncio.to_thread(make(server.url()).store, [done(backend)])
+        return await waiting
+
+    assert asyncio.run(main()) == 5
+    server.kill()
+    with pytest.raises(OperationalError):
+        asyncio.run(AsyncResult("other", backend=backend).aget(timeout=60))  # type: ignore[arg-type]
+    backend.close()
+
+
+def test_many_ids_are_waited_for_in_few_commands(backend: RedisBackend, redis_server: Redis) -> None:
+    admin, ids = redis_server.connect(), [str(number) for number in range(1000)]
+    backend.store([done(backend, each) for each in ids[:500]])
+    admin.config_resetstat()
+    with meanwhile(lambda: sorted(int(meta.task_id) for meta in backend.wait(ids, 60, None))) as waiting:
+        wait_for(lambda: len(admin.pubsub_channels()) == 500)
+        backend.store([done(backend, each) for each in ids[500:]])
+    assert waiting.result() == list(range(1000))
+    assert calls(admin, "subscribe") == 1
+    assert calls(admin, "mget") < 20
 
 
 # -- with workers

@@ -168,6 +168,7 @@ def test_prefix_steps_and_separator(redis_url: str, clock: Clock, client: Any) -
         ({"global_keyprefx": "x"}, "no option 'global_keyprefx'. Did you mean global_keyprefix?"),
         ({"priority_steps": [3, 6]}, "with 0 among them"),
         ({"priority_steps": []}, "with 0 among them"),
+        ({"wait_replicas": "all"}, "must be a whole number"),
         ({"socket_keepalive_optons": {}}, "no option"),
     ],
 )

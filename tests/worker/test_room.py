@@ -22,7 +22,7 @@ class Process:
 
     def __init__(self, app: App) -> None:
         self.app = app
-        room = Room()
+        room = Room(3)
         self.slots = [make_slot(app, room=room) for _ in range(3)]
         self.go = threading.Event()
         self.threads: list[threading.Thread] = []
