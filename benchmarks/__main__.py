@@ -101,7 +101,7 @@ def _profile(directory: Path, databases: Sequence[str], tasks: int) -> None:
         for database in databases:
             with (
                 tempfile.TemporaryDirectory() as own,
-                Session(SYSTEMS[OURS], storage.new(database), Path(own)) as session,
+                Session(SYSTEMS[OURS], storage.new(database, 1)[0], Path(own)) as session,
             ):
                 print(f"{storage.facts(database)}\n\n{profile_report(tasks, session.ask('profile', tasks))}\n")
 

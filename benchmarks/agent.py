@@ -28,6 +28,10 @@ from benchmarks.systems.base import System
 LOOK, PATIENCE = 0.02, 30.0
 #: Tasks sent before sending is timed: connections are made, caches filled.
 FIRST = 20
+#: Tasks sent between two looks at the clock.
+TOGETHER = 20
+#: Tasks, or share of all of them, that have ended when a drain begins to count.
+RUN_UP, RUN_UP_SHARE = 200, 0.05
 
 
 class Agent:
@@ -53,34 +57,41 @@ class Agent:
         self.fill(count, seconds)
         return (self.sent - before) / (time.perf_counter() - begun)
 
-    def enqueue_bulk(self, count: int) -> float | None:
-        """Send tasks all at once; return how many a second, or None if the system cannot."""
-        if not self.system.has_bulk:
+    def enqueue_bulk(self, count: int, seconds: float = math.inf) -> float | None:
+        """Send tasks in calls for many, for no longer than that; return how many a second, None if there is no call."""
+        if not self.system.bulk_size:
             return None
-        begun = time.perf_counter()
-        self.system.enqueue_bulk(count)
-        self.sent += count
-        return count / (time.perf_counter() - begun)
+        begun, before = time.perf_counter(), self.sent
+        while self.sent - before < count and time.perf_counter() - begun < seconds:
+            size = min(self.system.bulk_size, before + count - self.sent)
+            self.system.enqueue_bulk(size)
+            self.sent += size
+        return (self.sent - before) / (time.perf_counter() - begun)
 
     def fill(self, count: int, seconds: float = math.inf) -> None:
         """Send tasks one by one, for no longer than that."""
         end, wanted = time.perf_counter() + seconds, self.sent + count
         while self.sent < wanted and time.perf_counter() < end:
-            self.system.enqueue()
-            self.sent += 1
+            size = min(TOGETHER, wanted - self.sent)
+            self.system.enqueue_some(size)
+            self.sent += size
 
     def run_some(self, count: int) -> None:
         """Send a few tasks and wait until they have ended."""
         self.fill(count)
         self._wait(self.sent)
 
-    def drain(self, seconds: float) -> float:
-        """Watch a worker finish all that was sent; return how many a second.
+    def run_up(self) -> None:
+        """Wait until a worker that has just been started has finished the first tasks."""
+        done = self.system.finished()
+        self._wait(done + min(RUN_UP, int((self.sent - done) * RUN_UP_SHARE)))
 
-        Measured from the first look that finds 5% of them finished to the one that finds all, or the last within
-        ``seconds`` from then: the worker's start does not count.
+    def drain(self, seconds: float) -> tuple[int, float]:
+        """Watch a worker finish all that was sent; return how many it finished, and in how many seconds.
+
+        Measured to the look that finds all of them finished, or the last within ``seconds``.
         """
-        first = done = self._wait(self.sent // 20)
+        first = done = self.system.finished()
         begun = time.perf_counter()
         while done < self.sent and time.perf_counter() - begun < seconds:
             time.sleep(LOOK)
@@ -88,7 +99,11 @@ class Agent:
         elapsed = time.perf_counter() - begun
         if done == first:
             raise RuntimeError(f"{first} of {self.sent} tasks were finished at the first look, and no more afterwards")
-        return (done - first) / elapsed
+        return done - first, elapsed
+
+    def wait_for_all(self) -> None:
+        """Wait until all that was sent has ended."""
+        self._wait(self.sent)
 
     def _wait(self, wanted: int) -> int:
         """Return how many tasks have ended, as soon as it is as many as wanted."""
@@ -101,15 +116,31 @@ class Agent:
             time.sleep(LOOK)
         return done
 
-    def stamp(self) -> None:
-        """Send a task that notes how long ago that was when it starts."""
-        self.system.stamp(time.time())
+    def stamp(self) -> float | None:
+        """Send a task that notes how long ago that was when it starts.
+
+        Returns the seconds until its result was here, if the system has a call that waits for it.
+        """
+        begun = time.perf_counter()
+        send = self.system.get_stamp if self.system.has_get else self.system.stamp
+        send(time.time())
         self.sent += 1
+        return time.perf_counter() - begun if self.system.has_get else None
 
     def start_delays(self) -> list[float]:
         """Return for each of those tasks the seconds from its sending to its start, when all have ended."""
         self._wait(self.sent)
         return [float(line) for line in Path(os.environ["BENCH_STAMPS"]).read_text().splitlines()]
+
+    def delay(self, count: int) -> None:
+        """Send tasks that are not due before tomorrow, by a system that has such."""
+        for _ in range(0, count, self.system.bulk_size):
+            self.system.delay(min(count, self.system.bulk_size))  # type: ignore[attr-defined]
+
+    def empty(self) -> None:
+        """Throw all away, of a system that can."""
+        self.system.empty()  # type: ignore[attr-defined]
+        self.sent = 0
 
     def mixed(self, seconds: float) -> list[float] | None:
         """Run the mixed load of a system that has one."""

@@ -33,8 +33,8 @@ def python_of(entry: Entry) -> str:
     """
     if entry.package is None:
         return sys.executable
-    directory = HERE / ".venvs" / entry.name
-    requirements = HERE / "requirements" / f"{entry.name}.txt"
+    directory = HERE / ".venvs" / entry.module
+    requirements = HERE / "requirements" / f"{entry.module}.txt"
     stamp = directory / "made-from.txt"
     wanted = f"{sys.version}\nDjango=={django.get_version()}\n{ROOT} {SHARED}\n{requirements.read_text()}"
     if not stamp.exists() or stamp.read_text() != wanted:

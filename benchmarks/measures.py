@@ -7,9 +7,10 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.catalogue import DATABASES
+from benchmarks import draining
+from benchmarks.catalogue import DATABASES, REDIS
 from benchmarks.plan import Plan
-from benchmarks.session import Session
+from benchmarks.session import Numbers, Session
 
 #: Seconds to which the CPU time of an idle worker is scaled.
 IDLE = 30
@@ -17,8 +18,6 @@ IDLE = 30
 WARM_UP = 20
 #: Seconds from the sending of a single task in which no other system gets one: most have started by then.
 ALONE = 0.02
-
-Numbers = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,17 @@ ROWS: Mapping[str, Row] = {
     "enqueue": Row("send one by one", "tasks/s", more_is_better=True),
     "bulk": Row("send in bulk", "tasks/s", more_is_better=True),
     "drain": Row("drain, 1 process", "tasks/s", more_is_better=True),
+    "worker_cpu": Row("CPU time of the worker a task", "µs"),
+    "server_cpu": Row("CPU time of Redis a task", "µs"),
+    "drain_2": Row("drain, 2 processes", "tasks/s", more_is_better=True),
+    "drain_4": Row("drain, 4 processes", "tasks/s", more_is_better=True),
+    "drain_registered": Row("drain, 200 tasks registered", "tasks/s", more_is_better=True),
+    "drain_delayed": Row("drain, 1,000,000 delayed", "tasks/s", more_is_better=True),
+    "drain_waiting": Row("drain, 1,000,000 waiting", "tasks/s", more_is_better=True),
+    "load": Row("20,000 tasks, 10 processes, launch to last", "s", 1),
     "start_p50": Row("sending to start, p50", "ms", 1),
     "start_p99": Row("sending to start, p99", "ms", 1),
+    "get_p50": Row("sending to result in get(), p50", "ms", 1),
     "idle_cpu": Row(f"idle CPU time in {IDLE} s", "s", 2),
     "uss_1": Row("own memory, 1 process", "MiB"),
     "pss_1": Row("with shared, 1 process", "MiB"),
@@ -47,33 +55,22 @@ ROWS: Mapping[str, Row] = {
 }
 
 
-def throughput(session: Session, plan: Plan) -> Numbers:
-    """Send tasks, then let a worker of one process drain them."""
-    numbers = {"enqueue": session.ask("enqueue", plan.tasks // 5, plan.enqueue_seconds)}
-    bulk = session.ask("enqueue_bulk", plan.tasks)
-    if bulk is None:
-        session.ask("fill", plan.tasks, plan.fill_seconds)
-    else:
-        numbers["bulk"] = bulk
-    with session.worker(1):
-        numbers["drain"] = session.ask("drain", plan.drain_seconds)
-    return numbers
-
-
 def latency(session: Session, plan: Plan) -> Numbers:
     """Send single tasks to an idle worker."""
     chance = random.Random(session.entry.name)
+    waits = []
     with session.worker(1):
         session.ask("run_some", WARM_UP)
         session.company.meet()
         for _ in range(plan.samples):
             session.company.sleep(chance.uniform(*plan.pause))
             with session.company.turn:
-                session.ask("stamp")
+                waits.append(session.ask("stamp"))
                 session.company.sleep(ALONE)
         delays = session.ask("start_delays")
         session.company.meet()
-    return {"start_p50": 1000 * quantile(delays, 0.50), "start_p99": 1000 * quantile(delays, 0.99)}
+    numbers = {"start_p50": 1000 * quantile(delays, 0.50), "start_p99": 1000 * quantile(delays, 0.99)}
+    return numbers if None in waits else numbers | {"get_p50": 1000 * quantile(waits, 0.50)}
 
 
 def idle(session: Session, plan: Plan) -> Numbers:
@@ -110,21 +107,26 @@ class Measure:
         databases: where it is taken.
         together: all systems are measured at the same time, as they hardly ever do anything.
         ours_only: the others cannot do it.
+        without: names of systems that are left out.
     """
 
     take: Callable[[Session, Plan], Numbers]
     databases: Sequence[str] = DATABASES
     together: bool = False
     ours_only: bool = False
+    without: Sequence[str] = ()
 
 
 #: Where more than throughput is measured: to the rest, how SQLite is synchronised makes no difference worth the time.
-ONCE = ("sqlite", "postgresql")
+ONCE = ("sqlite", "postgresql", "redis")
 MEASURES: Mapping[str, Measure] = {
-    "throughput": Measure(throughput),
+    "throughput": Measure(draining.throughput),
     "latency": Measure(latency, ONCE, together=True),
     "idle": Measure(idle, ONCE, together=True),
     "mixed": Measure(mixed, ONCE, ours_only=True),
+    "load": Measure(draining.load, REDIS, without=("celery-threads", "celery-solo")),  # prefork is its way to ten
+    "scale": Measure(draining.scale, REDIS, ours_only=True),
+    "growth": Measure(draining.growth, REDIS, ours_only=True),
 }
 
 

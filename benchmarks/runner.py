@@ -16,7 +16,7 @@ from benchmarks.environments import CannotInstall, python_of
 from benchmarks.measures import MEASURES, Measure
 from benchmarks.plan import Plan
 from benchmarks.session import Failed, Session
-from benchmarks.storage import Storage
+from benchmarks.storage import Database, Storage
 
 
 @dataclass
@@ -44,6 +44,7 @@ def run(plan: Plan, storage: Storage, database: str, entries: Sequence[Entry], m
     Args:
         measures: keys of ``MEASURES``.
     """
+    plan = plan.on(database)
     results = [Result(entry) for entry in _installed(entries)]
     for number in range(plan.rounds):
         for measure in measures:
@@ -52,7 +53,7 @@ def run(plan: Plan, storage: Storage, database: str, entries: Sequence[Entry], m
             for group in _groups(MEASURES[measure], database, results[shift:] + results[:shift]):
                 titles = ", ".join(result.entry.title for result in group)
                 _say(f"{database}, round {number + 1} of {plan.rounds}: {measure} of {titles}")
-                _measure_group(plan, [storage.new(database) for _ in group], measure, group)
+                _measure_group(plan, storage.new(database, len(group)), measure, group)
     return results
 
 
@@ -60,17 +61,17 @@ def _groups(measure: Measure, database: str, results: Sequence[Result]) -> list[
     """Return who is measured one after another, and who at the same time."""
     if database not in measure.databases:
         return []
-    able = [result for result in results if result.entry.package is None or not measure.ours_only]
+    entries = [result for result in results if result.entry.name not in measure.without]
+    able = [result for result in entries if result.entry.package is None or not measure.ours_only]
     return [able] if measure.together else [[result] for result in able]
 
 
-def _measure_group(plan: Plan, urls: Sequence[str], measure: str, group: Sequence[Result]) -> None:
+def _measure_group(plan: Plan, databases: Sequence[Database], measure: str, group: Sequence[Result]) -> None:
     """Measure some systems at the same time, each in a thread that does little but wait."""
     company = Company(len(group))
     with ThreadPoolExecutor(len(group)) as pool:
-        done = [
-            pool.submit(_measure, plan, url, measure, result, company) for url, result in zip(urls, group, strict=True)
-        ]
+        pairs = zip(databases, group, strict=True)
+        done = [pool.submit(_measure, plan, database, measure, result, company) for database, result in pairs]
         try:
             for each in done:
                 each.result()
@@ -89,10 +90,10 @@ def _installed(entries: Sequence[Entry]) -> Iterator[Entry]:
             yield entry
 
 
-def _measure(plan: Plan, url: str, measure: str, result: Result, company: Company) -> None:
+def _measure(plan: Plan, database: Database, measure: str, result: Result, company: Company) -> None:
     with tempfile.TemporaryDirectory(prefix="celeriac-bench-") as directory:
         try:
-            with Session(result.entry, url, Path(directory), company) as session:
+            with Session(result.entry, database, Path(directory), company) as session:
                 result.versions = session.ask("versions", result.entry.package)
                 for key, value in MEASURES[measure].take(session, plan).items():
                     result.numbers.setdefault(key, []).append(value)

@@ -17,14 +17,17 @@ import psutil
 from benchmarks.catalogue import Entry
 from benchmarks.company import Company
 from benchmarks.environments import ROOT, python_of
+from benchmarks.storage import Database
 from tests.processes import die_with_parent
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+Numbers = dict[str, float]
+
 MIB = 1024 * 1024
 #: Seconds after which an agent that does not answer, or a worker that does not stop, is given up.
-ANSWER_TIMEOUT, STOP_TIMEOUT = 300.0, 20.0
+ANSWER_TIMEOUT, STOP_TIMEOUT = 600.0, 8.0
 LOG_LINES = 15
 
 
@@ -84,7 +87,7 @@ class Session:
 
     Args:
         entry: the system.
-        url: the database.
+        database: nobody has used it.
         directory: an empty directory, where its processes run.
         company: who is measured at the same time; nobody else by default.
 
@@ -93,14 +96,16 @@ class Session:
         CannotInstall: it cannot be had here.
     """
 
-    def __init__(self, entry: Entry, url: str, directory: Path, company: Company | None = None) -> None:
+    def __init__(self, entry: Entry, database: Database, directory: Path, company: Company | None = None) -> None:
         self.entry = entry
+        self.database = database
         self.company = company or Company()
         self.log = directory / "output.log"
         self.environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {
             "DJANGO_SETTINGS_MODULE": "benchmarks.settings",
-            "BENCH_SYSTEM": entry.name,
-            "BENCH_DATABASE_URL": url,
+            "BENCH_SYSTEM": entry.module,
+            "BENCH_VARIANT": entry.variant,
+            "BENCH_DATABASE_URL": database.url,
             "BENCH_STAMPS": str(directory / "stamps"),
         }
         if entry.package is None:
@@ -119,6 +124,11 @@ class Session:
         """
         self.connection.send((action, arguments))
         return self._answer()
+
+    def server_seconds(self) -> float | None:
+        """Return the CPU time that the database's server has used so far, where it is one process."""
+        process = self.database.server
+        return sum(process.cpu_times()[:2]) if process else None
 
     def _answer(self) -> Any:
         deadline = time.monotonic() + ANSWER_TIMEOUT
@@ -140,9 +150,9 @@ class Session:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_LINES:])
 
     @contextlib.contextmanager
-    def worker(self, processes: int) -> Iterator[Worker]:
+    def worker(self, processes: int, **environment: str) -> Iterator[Worker]:
         """Run a worker of so many processes."""
-        environment = self.environment | {"BENCH_PROCESSES": str(processes)}
+        environment = self.environment | {"BENCH_PROCESSES": str(processes)} | environment
         worker = Worker(self.ask("worker", processes), environment, self.log)
         self.workers.append(worker)
         try:

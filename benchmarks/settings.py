@@ -27,7 +27,8 @@ TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # SQLite: WAL, immediate transactions. Without CONN_MAX_AGE some systems would connect anew for
 # each task.
-DATABASES = {"default": settings_of(DATABASE_URL) | {"CONN_MAX_AGE": 600}}
+ON_REDIS = DATABASE_URL.startswith("redis:")
+DATABASES = {"default": settings_of("sqlite:///:memory:" if ON_REDIS else DATABASE_URL) | {"CONN_MAX_AGE": 600}}
 if django.VERSION < (5, 1):
     connection_created.connect(use_wal)
 #: How SQLite waits for the disk: NORMAL or FULL.
@@ -44,14 +45,17 @@ def synchronise(connection: Any, **_: Any) -> None:
 connection_created.connect(synchronise)
 
 APPS = {
-    "celeriac": "django_tasks",
-    "huey": "huey.contrib.djhuey",
-    "django_q2": "django_q",
-    "django_tasks_db": "django_tasks_db",
-    "procrastinate": "procrastinate.contrib.django",
+    "celeriac": ["django_tasks"],
+    "huey": ["huey.contrib.djhuey"],
+    "django_q2": ["django_q"],
+    "django_tasks_db": ["django_tasks_db"],
+    "procrastinate": ["procrastinate.contrib.django"],
 }
 # Whoever looks for the tasks of installed apps finds systems/tasks.py.
-INSTALLED_APPS = [APPS[SYSTEM], "benchmarks.systems"]
+INSTALLED_APPS = [*APPS.get(SYSTEM, ()), "benchmarks.systems"]
+
+if ON_REDIS:  # read by django-celeriac only
+    BROKER_URL = RESULT_BACKEND = DATABASE_URL
 
 Q_CLUSTER: dict[str, Any] = {  # read by django-q2 only
     "name": "benchmarks",

@@ -16,6 +16,7 @@ from benchmarks.measures import ROWS, quantile
 from benchmarks.parts import PARTS, REST
 from benchmarks.plan import Plan
 from benchmarks.runner import Result
+from tests.servers import require
 
 ROOT = Path(__file__).resolve().parent.parent
 NUMBER = r"[\d,]+(\.\d+)?"
@@ -39,17 +40,43 @@ def result(name: str, **numbers: list[float]) -> Result:
     return Result(SYSTEMS[name], {"": "1.0", "Django": "5.2"}, numbers)
 
 
-def test_a_quick_run_measures_everything_of_ours() -> None:
-    done = benchmarks("--quick", "--databases", "sqlite,sqlite-full")
+def quick_run(*arguments: str) -> tuple[str, dict[str, list[str]]]:
+    """Return the report of a quick run that went well, and the rows of its tables."""
+    done = benchmarks("--quick", *arguments)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"^- django-celeriac: \S+, Django \S+, Python \S+$", done.stdout, re.MULTILINE), done.stdout
-    assert re.search(r"^### SQLite \S+, journal_mode=WAL, synchronous=NORMAL$", done.stdout, re.MULTILINE)
-    assert re.search(r"^### SQLite \S+, journal_mode=WAL, synchronous=FULL$", done.stdout, re.MULTILINE)
     assert "failed" not in done.stdout + done.stderr
     found = rows(done.stdout)
-    for row in ROWS.values():
-        (cell,) = found[f"{row.title} ({row.unit})"]
-        assert re.fullmatch(NUMBER, cell), f"{row.title}: {cell}"
+    for cells in (found[title] for title in titles() if title in found):
+        assert all(re.fullmatch(NUMBER, cell) for cell in cells), found
+    return done.stdout, found
+
+
+def titles(*keys: str) -> set[str]:
+    """Return the first cells of rows; of all by default."""
+    return {f"{ROWS[key].title} ({ROWS[key].unit})" for key in keys or ROWS}
+
+
+ON_REDIS = ("server_cpu", "load", "drain_2", "drain_4", "drain_registered", "drain_delayed", "drain_waiting")
+
+
+def test_a_quick_run_measures_everything_on_sqlite() -> None:
+    text, found = quick_run()
+    assert re.search(r"^- django-celeriac: \S+, Django \S+, Python \S+$", text, re.MULTILINE), text
+    assert re.search(r"^### SQLite \S+, journal_mode=WAL, synchronous=NORMAL$", text, re.MULTILINE), text
+    assert titles() - titles(*ON_REDIS) <= set(found)
+
+
+def test_a_quick_run_measures_throughput_where_sqlite_waits_for_the_disk() -> None:
+    text, found = quick_run("--databases", "sqlite-full")
+    assert re.search(r"^### SQLite \S+, journal_mode=WAL, synchronous=FULL$", text, re.MULTILINE), text
+    assert set(found) & titles() == titles("enqueue", "bulk", "drain", "worker_cpu")
+
+
+def test_a_quick_run_measures_more_on_redis() -> None:
+    require("redis")
+    text, found = quick_run("--databases", "redis", "--measures", "throughput,load,scale,growth")
+    assert re.search(r"^### Redis \S+, without persistence$", text, re.MULTILINE), text
+    assert titles(*ON_REDIS) <= set(found)
 
 
 def test_a_profile_names_all_parts() -> None:

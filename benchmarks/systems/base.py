@@ -13,8 +13,10 @@ DJANGO = [sys.executable, "-m", "django"]
 class System:
     """Base of all systems."""
 
-    #: Whether ``enqueue_bulk`` sends in few round trips what ``enqueue`` sends in many.
-    has_bulk = False
+    #: How many tasks a call of ``enqueue_bulk`` is given; 0: there is no such call.
+    bulk_size = 0
+    #: Whether there is a call that waits for a result.
+    has_get = False
 
     def prepare(self) -> None:
         """Make the tables in an empty database."""
@@ -24,12 +26,21 @@ class System:
         """Send one ``work.noop``."""
         raise NotImplementedError
 
+    def enqueue_some(self, count: int) -> None:
+        """Send ``work.noop`` one by one."""
+        for _ in range(count):
+            self.enqueue()
+
     def enqueue_bulk(self, count: int) -> None:
-        """Send many ``work.noop``."""
+        """Send many ``work.noop`` in one call."""
         raise NotImplementedError
 
     def stamp(self, sent: float) -> None:
         """Send one ``work.stamp(sent)``."""
+        raise NotImplementedError
+
+    def get_stamp(self, sent: float) -> None:
+        """Send one ``work.stamp(sent)`` and wait for its result, as the documentation shows."""
         raise NotImplementedError
 
     def finished(self) -> int:

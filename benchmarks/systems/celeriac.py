@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
 
+from django.conf import settings
 from django.db import connections
 
 from benchmarks.systems import work
 from benchmarks.systems.base import DJANGO, System
+from benchmarks.systems.redis_store import RedisSystem
 from django_tasks import current_app, shared_task
 from django_tasks.models import TaskResult
 
 noop = shared_task(name="noop")(work.noop)
 stamp = shared_task(name="stamp")(work.stamp)
+for number in range(int(os.environ.get("BENCH_REGISTERED", "0"))):
+    shared_task(name=f"another{number}")(work.noop)
 spend = shared_task(name="spend")(work.spend)
 
 #: The mixed load: this many tasks of so many seconds, in random order, every ``BURST_EVERY`` seconds.
@@ -23,9 +28,10 @@ BURST_EVERY = 0.1
 
 
 class Celeriac(System):
-    """Messages and results in the project's database, the defaults."""
+    """Messages and results in the project's database, which is the default, or on Redis."""
 
-    has_bulk = True
+    bulk_size = 10_000
+    has_get = True
 
     def enqueue(self) -> None:
         noop.delay()
@@ -33,8 +39,15 @@ class Celeriac(System):
     def enqueue_bulk(self, count: int) -> None:
         noop.delay_many([()] * count)
 
+    def delay(self, count: int) -> None:
+        """Send many tasks that are not due before tomorrow."""
+        noop.delay_many([()] * count, countdown=24 * 60 * 60)
+
     def stamp(self, sent: float) -> None:
         stamp.delay(sent)
+
+    def get_stamp(self, sent: float) -> None:
+        stamp.delay(sent).get()
 
     def finished(self) -> int:
         return int(TaskResult.objects.filter(status="SUCCESS").count())
@@ -72,4 +85,12 @@ def _produce(seconds: float, pending: set[str]) -> None:
     connections.close_all()
 
 
-SYSTEM = Celeriac()
+class OnRedis(RedisSystem, Celeriac):
+    """Results expire on Redis, as Celery's do."""
+
+    def empty(self) -> None:
+        """Throw all messages and results away."""
+        self.client.flushdb()
+
+
+SYSTEM = OnRedis() if settings.ON_REDIS else Celeriac()

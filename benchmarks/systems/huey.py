@@ -1,4 +1,4 @@
-"""Huey in a Django project, on its own SQLite or PostgreSQL storage."""
+"""Huey in a Django project, on its own storage for SQLite, PostgreSQL or Redis."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ stamp = task()(work.stamp)
 class HueySystem(System):
     """Its consumer's default is one thread; with several workers they are processes."""
 
+    has_get = True
+
     def enqueue(self) -> None:
         noop()
 
     def stamp(self, sent: float) -> None:
         stamp(sent)
+
+    def get_stamp(self, sent: float) -> None:
+        stamp(sent).get(blocking=True, preserve=True)  # otherwise it is gone afterwards
 
     def finished(self) -> int:
         return int(HUEY.storage.result_store_size())

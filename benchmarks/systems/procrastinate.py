@@ -15,7 +15,7 @@ stamp = app.task(work.stamp, name="stamp")
 class Procrastinate(System):
     """Each of its workers is one process; it logs as Django does, warnings."""
 
-    has_bulk = True
+    bulk_size = 10_000
 
     def enqueue(self) -> None:
         noop.defer()
