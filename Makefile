@@ -84,6 +84,8 @@ chaos: $(VENV)/.mariadb  ## break everything for ten minutes, on each database, 
 	$(BIN)/python -m chaos delayed --database mariadb
 	$(BIN)/python -m chaos locked
 	$(BIN)/python -m chaos snapshot
+	$(BIN)/python -m chaos mixed
+	$(BIN)/python -m chaos mixed --kill ours
 	$(BIN)/python -m chaos idle --database sqlite
 	$(BIN)/python -m chaos idle --database postgresql
 	$(BIN)/python -m chaos idle --database mariadb

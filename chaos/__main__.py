@@ -11,7 +11,7 @@ import argparse
 import sys
 from types import ModuleType
 
-from chaos import delayed, faults, idle, locked, long, snapshot
+from chaos import delayed, faults, idle, locked, long, mixed, snapshot
 
 SCENARIOS: dict[str, ModuleType] = {
     "faults": faults,
@@ -19,6 +19,7 @@ SCENARIOS: dict[str, ModuleType] = {
     "idle": idle,
     "locked": locked,
     "long": long,
+    "mixed": mixed,
     "snapshot": snapshot,
 }
 
