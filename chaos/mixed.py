@@ -86,6 +86,8 @@ class Farm:
 
     def __post_init__(self) -> None:
         self.workers = {side: self._worker(side) for side in ("ours", "celery")}
+        for side in self.workers:
+            wait_until(lambda log=self.directory / f"{side}.log": "ready" in log.read_text(), 60)
 
     def _command(self, side: str, *arguments: str) -> list[str]:
         if side == "celery":
@@ -94,8 +96,7 @@ class Farm:
 
     def _worker(self, side: str) -> subprocess.Popen[bytes]:
         command = self._command(side, "worker", *(("-c", "2", "-l", "INFO") if side == "ours" else ()))
-        paths = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])} if side == "ours" else {}
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | paths
+        environment = _without_django() | ({"PYTHONPATH": str(ROOT)} if side == "ours" else {})
         with (self.directory / f"{side}.log").open("ab") as log:
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=self.directory,
@@ -105,7 +106,7 @@ class Farm:
     def send(self, tasks: int, seconds: float) -> set[str]:
         """Send half with each client; return all ids."""
         half = tasks // 2
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        environment = _without_django()
         command = self._command("celery", "send", str(half), str(seconds))
         with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as sender:
             from chaos.mixed_ours import work
@@ -142,6 +143,11 @@ class Farm:
             for process in [*_children(worker.pid)]:
                 process.kill()
             worker.wait()
+
+
+def _without_django() -> dict[str, str]:
+    """Return the environment without what belongs to whoever has started this."""
+    return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "DJANGO_SETTINGS_MODULE")}
 
 
 def _children(pid: int) -> Iterator[psutil.Process]:

@@ -1,4 +1,4 @@
-"""Celery itself, to talk to: virtual environments of its own, made when a test first needs them.
+"""Celery itself, to talk to: virtual environments of its own, with Django beside it, made when a test first needs them.
 
 They stay in the checkout (``.venv-celery-*``) until ``make clean``. Where they cannot be made, for want of a network,
 tests that need them are skipped; with ``CI=true`` they fail instead.
@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = ROOT / "tests" / "interop" / "celery_side.py"
 #: With the kombu of the same time, which Celery itself does not insist on.
 REQUIREMENTS = {
-    "5.7": ("celery[redis]==5.7.*", "kombu[redis]==5.7.*"),
-    "5.4": ("celery[redis]==5.4.*", "kombu[redis]==5.4.*"),
+    "5.7": ("celery[redis]==5.7.*", "kombu[redis]==5.7.*", "Django"),
+    "5.4": ("celery[redis]==5.4.*", "kombu[redis]==5.4.*", "Django"),
 }
 VERSIONS = tuple(REQUIREMENTS)
 
