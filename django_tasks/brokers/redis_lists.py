@@ -76,7 +76,9 @@ class Lists:
 
     def list_for(self, queue: str, priority: int | None) -> str:
         """Return the list that a message of this priority goes to: that of the largest step below it."""
-        wanted = min(max(priority or 0, 0), 9)
+        if not priority:  # 0 is among the steps
+            return self._name(queue, 0)
+        wanted = min(max(priority, 0), 9)
         return self._name(queue, max(step for step in self.steps if step <= wanted))
 
     def _name(self, queue: str, step: int) -> str:
