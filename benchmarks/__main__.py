@@ -22,6 +22,8 @@ from benchmarks.storage import open_storage
 
 #: Tasks of a profile: enough for batches to reach their full size early.
 PROFILE_TASKS = 20_000
+#: Where a profile is of use: its parts are those of SQL, and the disk is none of them.
+PROFILED = ("sqlite", "postgresql")
 
 
 def main() -> None:
@@ -36,7 +38,9 @@ def main() -> None:
         options.systems, options.databases = options.systems or [OURS], options.databases or ["sqlite"]
     if options.write and not has_place(options.write):
         parser.error(f"{options.write} has no place for results between the lines\n{BEGIN}\n{END}")
-    databases = options.databases or DATABASES
+    databases = options.databases or (PROFILED if options.command == "profile" else DATABASES)
+    if options.command == "profile" and not set(databases) <= set(PROFILED):
+        parser.error(f"a profile can be taken on {' and '.join(PROFILED)} only")
     with tempfile.TemporaryDirectory(prefix="celeriac-bench-") as directory:
         if options.command == "profile":
             _profile(Path(directory), databases, options.tasks or PROFILE_TASKS)

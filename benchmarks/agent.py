@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import math
 import os
-import platform
 import sys
 import time
 import traceback
 from importlib import import_module
-from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -43,8 +41,7 @@ class Agent:
 
     def versions(self, package: str | None) -> dict[str, str]:
         """Return the versions of a distribution (None: this project) and of what it stands on."""
-        own = version(package) if package else import_module("django_tasks").__version__
-        return {"": own, "Django": django.get_version(), "Python": platform.python_version()}
+        return self.system.versions(package)
 
     def worker(self, processes: int) -> list[list[str]]:
         """Return the commands that start a worker."""

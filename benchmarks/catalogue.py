@@ -16,7 +16,8 @@ class Entry:
 
     Args:
         name: what the command line calls it.
-        package: its distribution, installed as ``requirements/<module>.txt`` says; None for this project.
+        package: its distribution, installed as ``requirements/<module>.txt`` (and ``.json``, from npm) says;
+            None for this project.
         databases: the ones of ``DATABASES`` that it can work on.
         variant: which of several ways to run it; a part of the name.
     """
@@ -52,5 +53,6 @@ SYSTEMS = {
         Entry("rq", "rq", REDIS),
         Entry("taskiq", "taskiq", REDIS),
         Entry("arq", "arq", REDIS),
+        Entry("bullmq", "bullmq", REDIS),
     )
 }

@@ -23,10 +23,11 @@ def report(
         results: by database.
     """
     facts = [*machine.items(), *_versions([result for each in results.values() for result in each])]
+    tasks = f"{plan.tasks:,} tasks ({plan.on('redis').tasks:,} on Redis)"
     rounds = f"medians of {plan.rounds} rounds" if plan.rounds > 1 else "one round"
     parts = [
         "\n".join(f"- {name}: {value}" for name, value in facts),
-        f"{plan.tasks:,} tasks, {rounds}. In brackets: how many times as good django-celeriac is.",
+        f"{tasks}, {rounds}. In brackets: how many times as good django-celeriac is.",
     ]
     for database, found in results.items():
         parts += [f"### {storages[database]}", _table(found), _remarks(found)]

@@ -97,6 +97,7 @@ def test_a_profile_names_all_parts() -> None:
     [
         pytest.param(["--systems", "celeriac,celery4"], "celery4 is not one of celeriac, huey", id="unknown system"),
         pytest.param(["--databases", "oracle"], "oracle is not one of sqlite, sqlite-full", id="unknown database"),
+        pytest.param(["profile", "--databases", "redis"], "on sqlite and postgresql only", id="profile on Redis"),
         pytest.param(["--rounds", "0"], "0 is not a whole number above 0", id="no rounds"),
         pytest.param(["--write", "setup.cfg"], "setup.cfg has no place for results", id="nowhere to write"),
         pytest.param(["--quick", "--write", "docs/benchmarks.md"], "its numbers mean nothing", id="quick to write"),

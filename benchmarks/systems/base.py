@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 import sys
+from importlib import import_module
+from importlib.metadata import version
 
+import django
 from django.core.management import call_command
 
 #: How its workers start Django's commands.
@@ -17,6 +21,11 @@ class System:
     bulk_size = 0
     #: Whether there is a call that waits for a result.
     has_get = False
+
+    def versions(self, package: str | None) -> dict[str, str]:
+        """Return the versions of a distribution (None: this project) and of what it stands on."""
+        own = version(package) if package else import_module("django_tasks").__version__
+        return {"": own, "Django": django.get_version(), "Python": platform.python_version()}
 
     def prepare(self) -> None:
         """Make the tables in an empty database."""
