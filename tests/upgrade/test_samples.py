@@ -140,7 +140,7 @@ def shape(value: Any) -> Any:
         return {re.sub(r"^[0-9a-f]{15,}(-.*)?$", "*", key): shape(each) for key, each in value.items()}
     if isinstance(value, list):
         return [shape(each) for each in value]
-    if isinstance(value, str) and "\n" in value:
+    if isinstance(value, str) and "\n" in value and not value.startswith("Traceback"):
         return [shape(line) for line in value.splitlines()]
     if isinstance(value, str) and value[:1] in ("[", "{"):
         with suppress(ValueError):
