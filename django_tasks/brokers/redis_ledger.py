@@ -133,11 +133,11 @@ class Ledger:
             first: their handles are numbered from here on.
             beside: how many the worker has taken already, so that none comes that is to be alone.
         """
-        now = repr(self.now())
-        flat = self.run(RESERVE, group, now, worker, f"{lease:x}", first, limit, beside)
+        now, token = repr(self.now()), f"{lease:x}"
+        flat = self.run(RESERVE, group, now, worker, token, first, limit, beside)
         return [
-            self.delivery(Held(group.lists[place - 1], worker, f"{lease:x}-{first + n}-{now}"), lease, facts, envelope)
-            for n, (place, facts, envelope) in enumerate(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
+            self.delivery(Held(group.lists[place - 1], worker, f"{token}-{n}-{now}"), lease, facts, envelope)
+            for n, (place, facts, envelope) in enumerate(zip(flat[::3], flat[1::3], flat[2::3], strict=True), first)
         ]
 
     def delivery(self, handle: Held, lease: int, facts: bytes, envelope: bytes, holder: str = "") -> Delivery:
