@@ -34,6 +34,10 @@ class Encoded(NamedTuple):
     data: bytes
 
 
+#: None in JSON.
+NULL = Encoded(JSON, "utf-8", b"null")
+
+
 def dumps(value: Any, serializer: str = "json", where: str = "value") -> Encoded:
     """Serialise ``value``.
 
@@ -46,6 +50,8 @@ def dumps(value: Any, serializer: str = "json", where: str = "value") -> Encoded
         EncodeError: ``value`` holds something that the serializer cannot write.
         ImproperlyConfigured: there is no such serializer, or its library is not installed.
     """
+    if value is None and serializer == "json":
+        return NULL  # what most tasks return
     kind = _SERIALIZERS.get(serializer) or _by_name(serializer)
     try:
         return Encoded(kind.content_type, kind.content_encoding, kind.encode(value, where))

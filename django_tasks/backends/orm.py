@@ -26,7 +26,7 @@ from django_tasks.databases import (
 from django_tasks.exceptions import DecodeError, EncodeError
 from django_tasks.models import TaskResult, check_tables
 from django_tasks.outcome import TaskMeta
-from django_tasks.serialization import JSON, Encoded
+from django_tasks.serialization import JSON, NULL, Encoded
 from django_tasks.utils.saferepr import saferepr
 
 #: Rows of one statement, and characters of its texts.
@@ -38,7 +38,6 @@ Row = tuple[TaskMeta, list[Any]]
 _JSON = serialization.content_types(["json"])
 #: Takes from the values of a row the texts that may be long.
 _long_texts = itemgetter(*(list(sql.COLUMNS).index(name) for name in ("args", "kwargs", "result", "traceback", "meta")))
-NO_RESULT = Encoded("application/json", "utf-8", b"null")
 
 
 class ORMBackend(ResultBackend):
@@ -167,7 +166,7 @@ def _values(connection: BaseDatabaseWrapper, meta: TaskMeta) -> list[Any]:
     """Return the values of ``orm_sql.COLUMNS``."""
     _check_length(meta, "task id", meta.task_id, ID_LENGTH)
     _check_length(meta, "state", meta.status, STATUS_LENGTH)
-    result = meta.result or NO_RESULT
+    result = meta.result or NULL
     done = meta.date_done or datetime.now(timezone.utc)
     return [
         meta.task_id, meta.status, _as_name(meta.name), _as_text(meta.args), _as_text(meta.kwargs),

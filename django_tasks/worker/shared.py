@@ -154,7 +154,6 @@ class Seat:
         self.spared = 0
         self.running = task_id
         self.started = time.monotonic()
-        self.deadline = 0.0
         self.state = BUSY
 
     def note_acknowledged(self, stored: bool) -> None:
