@@ -218,7 +218,7 @@ SETTINGS: tuple[Setting, ...] = (
         "BROKER_URL", "django-db://", BROKER,
         "Where messages wait; `django-db://alias` is another database, `redis://host:port/number` a Redis.",
     ),
-    Setting("BROKER_TRANSPORT_OPTIONS", {}, OPTIONS, "Further options for a broker on Redis (see Operations)."),
+    Setting("BROKER_TRANSPORT_OPTIONS", {}, OPTIONS, "Further options for a broker on Redis (see Redis)."),
     Setting(
         "BROKER_USE_SSL", None, TLS,
         "TLS for a broker on Redis, also where its URL is not `rediss://`: `ssl_ca_certs`, `ssl_certfile`, "
@@ -234,7 +234,7 @@ SETTINGS: tuple[Setting, ...] = (
         "Where states and results are kept; `redis://host:port/number` is a Redis; None: nowhere.",
     ),
     Setting(
-        "RESULT_BACKEND_TRANSPORT_OPTIONS", {}, OPTIONS, "Further options for results on Redis (see Operations)."
+        "RESULT_BACKEND_TRANSPORT_OPTIONS", {}, OPTIONS, "Further options for results on Redis (see Redis)."
     ),
     Setting("REDIS_BACKEND_USE_SSL", None, TLS, "TLS for results on Redis, as `BROKER_USE_SSL` for messages."),
     Setting(

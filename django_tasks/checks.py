@@ -40,6 +40,7 @@ from django_tasks.conf import (
 )
 from django_tasks.decorators import check_annotations
 from django_tasks.exceptions import ImproperlyConfigured
+from django_tasks.redis_checks import unfit_servers
 from django_tasks.registry import tasks
 from django_tasks.routing import Router, declared_queues
 from django_tasks.serialization import content_types
@@ -88,7 +89,8 @@ def register_checks(get_conf: Callable[[], Settings] = Settings) -> None:
         return [finding for find in FINDERS for finding in find(conf)]
 
     def check_deployment(app_configs: object, **_: object) -> list[CheckMessage]:
-        return list(pickle_accepted(get_conf()))
+        conf = get_conf()
+        return [*pickle_accepted(conf), *unfit_servers(conf)]
 
     register(check_settings)
     register(check_deployment, Tags.security, deploy=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from django_tasks import App
 from tests import databases
 from tests.processes import WorkerProcess
 from tests.running import app_of_test
-from tests.servers import SERVERS, Memcached, Redis, RedisCluster, require
+from tests.servers import SERVERS, Memcached, Redis, RedisCluster, Valkey, require
 
 # What these test touches the project's database not at all, or has one of its own.
 ONCE = (
@@ -45,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if name == "sqlite":
         return
     for item in items:
-        if item.nodeid.startswith(ONCE) or "[cluster" in item.nodeid:
+        if item.nodeid.startswith(ONCE) or "[cluster" in item.nodeid or "[valkey" in item.nodeid:
             item.add_marker(pytest.mark.skip(reason=f"the same on {name} as on SQLite, where it is run"))
 
 
@@ -131,6 +132,23 @@ def redis_url(redis_server: Redis) -> str:
     """An empty database of it."""
     redis_server.connect().flushall()
     return redis_server.url()
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[Valkey]:
+    """As ``redis_server``, a Valkey."""
+    if sys.version_info < (3, 11):
+        pytest.skip("the package that Valkey comes in is for Python 3.11 and newer")
+    require("valkey")
+    with Valkey() as server:
+        yield server
+
+
+@pytest.fixture
+def valkey_url(valkey_server: Valkey) -> str:
+    """An empty database of it."""
+    valkey_server.connect().flushall()
+    return valkey_server.url()
 
 
 @pytest.fixture(scope="session")

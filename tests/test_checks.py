@@ -21,6 +21,7 @@ from django.db.utils import ConnectionHandler
 from django_tasks import checks, shared_task
 from django_tasks.conf import BROKER_SCHEMES, Settings
 from tests.running import app_of_test
+from tests.servers import Redis, free_port, require
 
 KNOWS_MODES = django.VERSION >= (5, 1)
 AddDatabase = Callable[..., None]
@@ -73,6 +74,41 @@ class TestRegistration:
         assert "django_tasks.W005" not in [message.id for message in django_checks.run_checks()]
         found = django_checks.run_checks(tags=tags, include_deployment_checks=True)
         assert "django_tasks.W005" in [message.id for message in found]
+
+
+class TestServers:
+    """They are asked with ``check --deploy`` only."""
+
+    def found(self) -> list[tuple[str, str]]:
+        found = django_checks.run_checks(tags=[django_checks.Tags.security], include_deployment_checks=True)
+        return [(str(each.id), each.msg) for each in found if str(each.id).startswith("django_tasks")]
+
+    def test_a_server_that_deletes(self, settings: Any) -> None:
+        require("redis")
+        with Redis("--maxmemory-policy", "allkeys-lru") as server:
+            settings.BROKER_URL = settings.RESULT_BACKEND = server.url()
+            assert "django_tasks.W009" not in [message.id for message in django_checks.run_checks()]
+            messages, results = self.found()
+            server.connect().config_set("maxmemory-policy", "noeviction")
+            assert self.found() == []
+        assert messages[0] == results[0] == "django_tasks.W009"
+        assert "maxmemory-policy allkeys-lru: when its memory is full it deletes messages" in messages[1]
+        assert "it deletes results" in results[1]
+
+    def test_servers_that_cannot_be_asked_or_are_too_old(
+        self, settings: Any, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings.BROKER_URL, settings.RESULT_BACKEND = f"redis://:hunter2@127.0.0.1:{free_port()}", redis_url
+        monkeypatch.setattr("django_tasks.redis_connections.OLDEST_SERVER", (99, 0))
+        away, old = self.found()
+        assert (away[0], old[0]) == ("django_tasks.I003", "django_tasks.W009")
+        assert "cannot be reached" in away[1]
+        assert "hunter2" not in away[1]
+        assert "needs Redis 99.0 or newer" in old[1]
+
+    def test_other_servers_and_bad_urls_are_left_to_other_checks(self, settings: Any) -> None:
+        settings.BROKER_URL, settings.RESULT_BACKEND = "redis://host/name", "django-db://"
+        assert self.found() == []
 
 
 class TestValues:

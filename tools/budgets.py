@@ -57,7 +57,8 @@ LAYERS = (
     | {"finish", "outbox", "producer", "publishing", "refusal"},
     {"app", "celery_api"},
     {"worker", "beat"} | {"operations"},
-    {"admin", "management", "contrib"} | {"__main__", "apps", "checks", "migrations", "sqlite_checks", "testing"},
+    {"admin", "management", "contrib"}
+    | {"__main__", "apps", "checks", "migrations", "redis_checks", "sqlite_checks", "testing"},
 )
 
 

@@ -48,6 +48,7 @@ KINDS = [
     Kind("memcached", maker(CacheBackend, "django-cache://memcached"), compares=False, prunes=False),
     Kind("django-redis", maker(CacheBackend, "django-cache://redis"), compares=False, prunes=False),
     Kind("redis", maker(RedisBackend, "redis://localhost"), compares=True, prunes=False),
+    Kind("valkey", maker(RedisBackend, "redis://localhost"), compares=True, prunes=False),
     Kind("cluster", maker(RedisBackend, "redis+cluster://localhost"), compares=True, prunes=False),
 ]
 LOCMEM = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 5000}}
@@ -65,10 +66,8 @@ def kind(request: pytest.FixtureRequest, settings: Any) -> Kind:
     if chosen.name == "django-redis":
         url = request.getfixturevalue("redis_url")
         settings.CACHES = {"default": LOCMEM, "redis": DJANGO_REDIS | {"LOCATION": url}}
-    if chosen.name == "redis":
-        chosen = replace(chosen, make=maker(RedisBackend, request.getfixturevalue("redis_url")))
-    if chosen.name == "cluster":
-        chosen = replace(chosen, make=maker(RedisBackend, request.getfixturevalue("cluster_url")))
+    if chosen.name in ("redis", "valkey", "cluster"):
+        chosen = replace(chosen, make=maker(RedisBackend, request.getfixturevalue(f"{chosen.name}_url")))
     for cache in caches.all():
         cache.clear()
     return chosen

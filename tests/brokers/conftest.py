@@ -18,12 +18,12 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["memory", "orm", "redis", "cluster"])
+@pytest.fixture(params=["memory", "orm", "redis", "valkey", "cluster"])
 def kind(request: pytest.FixtureRequest) -> Kind:
     if request.param == "redis":
         return redis_kind(request.getfixturevalue("redis_url"))
-    if request.param == "cluster":
-        return replace(redis_kind(request.getfixturevalue("cluster_url")), name="cluster")
+    if request.param in ("valkey", "cluster"):
+        return replace(redis_kind(request.getfixturevalue(f"{request.param}_url")), name=request.param)
     return MEMORY if request.param == "memory" else ORM
 
 
