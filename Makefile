@@ -75,20 +75,19 @@ lint: $(VENV)/.$(EXTRA)  ## check style, types, sizes and imports
 	$(BIN)/mypy
 	$(BIN)/python tools/budgets.py
 
-chaos: $(VENV)/.mariadb  ## break everything for ten minutes, on each database, and audit (ARGS for the faults)
-	$(BIN)/python -m chaos faults --database sqlite $(ARGS)
-	$(BIN)/python -m chaos faults --database postgresql $(ARGS)
-	$(BIN)/python -m chaos faults --database mariadb $(ARGS)
-	$(BIN)/python -m chaos delayed --database sqlite
-	$(BIN)/python -m chaos delayed --database postgresql
-	$(BIN)/python -m chaos delayed --database mariadb
+chaos: $(VENV)/.mariadb  ## break everything for a quarter of an hour, on databases and on Redis, and audit (ARGS for the faults)
+	for place in sqlite postgresql mariadb redis; do \
+	    $(BIN)/python -m chaos faults --database $$place $(ARGS) && \
+	    $(BIN)/python -m chaos delayed --database $$place && \
+	    $(BIN)/python -m chaos long --database $$place && \
+	    $(BIN)/python -m chaos idle --database $$place || exit 1; \
+	done
+	for place in postgresql mariadb redis; do $(BIN)/python -m chaos outage --database $$place || exit 1; done
+	$(BIN)/python -m chaos faults --database redis --only reset_connections silence_connections --lease 30 --seconds 30
 	$(BIN)/python -m chaos locked
 	$(BIN)/python -m chaos snapshot
 	$(BIN)/python -m chaos mixed
 	$(BIN)/python -m chaos mixed --kill ours
-	$(BIN)/python -m chaos idle --database sqlite
-	$(BIN)/python -m chaos idle --database postgresql
-	$(BIN)/python -m chaos idle --database mariadb
 
 bench: $(VENV)/.$(EXTRA)  ## measure throughput and latency
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -8,10 +8,11 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from types import ModuleType
 
-from chaos import delayed, faults, idle, locked, long, mixed, snapshot
+from chaos import delayed, faults, idle, locked, long, mixed, outage, snapshot
 
 SCENARIOS: dict[str, ModuleType] = {
     "faults": faults,
@@ -20,6 +21,7 @@ SCENARIOS: dict[str, ModuleType] = {
     "locked": locked,
     "long": long,
     "mixed": mixed,
+    "outage": outage,
     "snapshot": snapshot,
 }
 
@@ -35,6 +37,7 @@ def main(argv: list[str]) -> int:
         module.add_arguments(scenario)
         scenario.set_defaults(play=module.play)
     options = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that all that was started is ended
     return 0 if options.play(options) else 1
 
 

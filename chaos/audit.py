@@ -70,7 +70,7 @@ class Audit:
     ghosts: list[str] = field(default_factory=list)
     #: Run before they were due.
     early: list[str] = field(default_factory=list)
-    #: ``acks_late=False``, and run a second time.
+    #: ``acks_late=False``, and run a second time though nothing can have made its producer send it twice.
     twice: list[str] = field(default_factory=list)
     #: Followed by two tasks with different ids.
     doubled_links: list[str] = field(default_factory=list)
@@ -139,8 +139,10 @@ def audit(path: Path, sampler: Sampler, faults: list[Fault], end: float) -> Audi
         if event.kind == "sending":
             kinds[event.subject] = event.detail
             due[event.subject] = event.due
+            runs.add(event)
         elif event.kind == "sent":
             sent.add(event.subject)
+            runs.add(event)
         elif event.kind == "linked":
             links[event.subject].add(event.detail)
         elif event.kind in ("start", "end"):
@@ -155,7 +157,8 @@ def audit(path: Path, sampler: Sampler, faults: list[Fault], end: float) -> Audi
     findings.early = [task_id for task_id, start in first.items() if start < due.get(task_id, 0.0)]
     dropped = {i for i, kind in kinds.items() if kind == "rolled_back" or (kind == "atomic" and i not in committed)}
     findings.ghosts = sorted(dropped & set(first))
-    findings.twice = [i for i, each in runs.by_id.items() if kinds.get(i) == "once" and len(each) > 1]
+    again = (i for i, each in runs.by_id.items() if kinds.get(i) == "once" and len(each) > 1)
+    findings.twice = [i for i in again if not runs.twice_sent(i)]
     for run, fault in runs.extra():
         if not fault:
             findings.unexplained.append(run.task_id)

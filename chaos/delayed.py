@@ -78,10 +78,10 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
 
 
 def _ended() -> int:
+    from chaos.tables import tables
     from django_tasks import states
-    from django_tasks.models import TaskResult
 
-    return int(TaskResult.objects.filter(status=states.SUCCESS).count())
+    return sum(state == states.SUCCESS for state, _ in tables().ends().values())
 
 
 def _judge(due: dict[str, float], events: list[record.Event], ended: int) -> bool:

@@ -1,4 +1,4 @@
-"""Kill, stop and restart everything under load, then audit what became of the tasks."""
+"""Kill, stop, cut off and restart everything under load, then audit what became of the tasks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def play(options: argparse.Namespace) -> bool:
     """Break things for a while; return whether the audit is clean."""
     seed = options.seed if options.seed is not None else random.randrange(10**6)
-    random.seed(seed)
     print(f"faults on {options.database} for {options.seconds:g} s, seed {seed}", flush=True)
     settings = {"CHAOS_LEASE": str(options.lease), "CHAOS_RATE": str(options.rate)}
     with Stage(options.database, settings, keep=options.keep) as stage:
@@ -34,13 +33,14 @@ def play(options: argparse.Namespace) -> bool:
         from chaos.audit import Sampler, audit
         from chaos.monkey import Monkey
 
+        random.seed(seed)  # not before the server has chosen its port, which another run must not get
         sampler = Sampler()
         sampler.start()
         monkey = Monkey(stage, options.lease)
         monkey.play(options.seconds, options.only)
         end = time.time()
         monkey.stop_breaking()
-        took = wait_until(_is_calm, CALM)
+        took = wait_until(is_calm, CALM)
         sampler.finish()
         findings = audit(stage.record, sampler, monkey.faults, end)
         (stage.directory / "faults").write_text("\n".join(map(str, [*monkey.faults, *findings.explained])))
@@ -50,7 +50,7 @@ def play(options: argparse.Namespace) -> bool:
     return findings.clean
 
 
-def _is_calm() -> bool:
+def is_calm() -> bool:
     """Whether no message is left but dead letters."""
     from django.db import DatabaseError, connection
     from redis.exceptions import RedisError

@@ -16,6 +16,7 @@ ROUNDS = {
     "postgresql": "SELECT 0, xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()",
     "mysql": "SHOW GLOBAL STATUS LIKE 'Questions'",
 }
+REDIS_ROUNDS = "total_commands_processed"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +86,11 @@ def _cpu(process: psutil.Process) -> float:
 def _rounds() -> float:
     from django.db import connection
 
+    from chaos.tables import RedisTables, tables
+
+    stored = tables()
+    if isinstance(stored, RedisTables):
+        return float(stored.client.info("stats")[REDIS_ROUNDS])
     with connection.cursor() as cursor:
         cursor.execute(ROUNDS[connection.vendor])
         return float(cursor.fetchone()[1])

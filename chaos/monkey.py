@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import signal
 import struct
 import subprocess
 import threading
@@ -20,6 +21,8 @@ from chaos.stage import Stage
 WORKERS = {"prefork": ("-c", "2"), "threads": ("-c", "3", "-P", "threads")}
 NODES = tuple(WORKERS)
 PRODUCERS = 2
+#: ``BROKER_CONNECTION_TIMEOUT`` in seconds.
+CONNECTION_TIMEOUT = 2.0
 
 
 @dataclass
@@ -98,6 +101,7 @@ class Monkey:
         acts += [self.kill_janitor, self.kill_supervisor, self.kill_worker, self.kill_producer]
         acts += [self.freeze_janitor, self.freeze_supervisor, self.freeze_worker]
         acts += [self.lock_database] if self.stage.server is None else [self.restart_server, self.freeze_server]
+        acts += [self.reset_connections, self.silence_connections] * 2 if self.stage.proxy else []
         acts = [act for act in acts if not only or act.__name__ in only]
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -159,11 +163,14 @@ class Monkey:
         return [supervisor, *supervisor.children()]
 
     def _child(self) -> psutil.Process:
-        """Return a worker process, or a supervisor if there is none."""
+        """Return a worker process. Raises: NoSuchProcess: there is none at the moment."""
         positions = range(len(self.workers))
         janitors = {self._janitor_pid(position) for position in positions}
         children = [child for position in positions for child in self._family(position)[1:]]
-        return random.choice([child for child in children if child.pid not in janitors] or self._family(0)[:1])
+        children = [child for child in children if child.pid not in janitors]
+        if not children:
+            raise psutil.NoSuchProcess(0)
+        return random.choice(children)
 
     def _janitor(self) -> psutil.Process:
         """Return a worker's janitor. Raises: NoSuchProcess: it has none at the moment."""
@@ -242,6 +249,23 @@ class Monkey:
 
         self._undo.append((time.monotonic() + self.lease * random.uniform(0.3, 2), thaw))
         server.freeze()
+
+    def reset_connections(self) -> None:
+        """Reset all connections to the server."""
+        self._cut("reset_connections", signal.SIGUSR1, 0.5)
+
+    def silence_connections(self) -> None:
+        """Let nothing through all connections that there are, without a word; new ones can be made."""
+        # A heartbeat that is not answered in time may be one too many.
+        self._cut("silence_connections", signal.SIGUSR2, CONNECTION_TIMEOUT + self.lease)
+
+    def _cut(self, name: str, how: signal.Signals, noticed: float) -> None:
+        """Cut all connections, which everybody notices after so many seconds."""
+        assert self.stage.proxy is not None
+        fault = Fault(name)
+        self.stage.proxy.send_signal(how)
+        fault.end = time.time() + noticed
+        self.faults.append(fault)
 
     def lock_database(self) -> None:
         """Hold SQLite's write lock for longer than the lease or not, as a long transaction of a neighbour does."""

@@ -14,6 +14,8 @@ from chaos.record import Event
 UNSTORED = 0.020
 #: The same where the machine has more to do than it can: such runs are counted by themselves.
 UNSTORED_UNDER_LOAD = 0.100
+#: Faults that hit who sends: the outbox sends what its producer may have sent.
+SENDERS = ("kill_producer",)
 #: Runs that a message may share its process with others in, from when a worker died with it until it has it to itself.
 SHARED = 2
 #: Seconds that storing may take, waiting for locks included; a process that has done nothing for longer has stored.
@@ -44,11 +46,17 @@ class Runs:
         #: Those that hit a process come first: they explain more than an outage that hits them all.
         self._faults = sorted(faults, key=lambda fault: not fault.pids)
         self._by_pid: dict[int, list[Run]] = defaultdict(list)
+        #: When each was sent: begin and end, infinite where the producer has not heard that it was.
+        self._sends: dict[str, tuple[float, float]] = {}
         #: Extra runs by the killed process that made them necessary, when ``extra`` is through.
         self.by_killed: Counter[tuple[float, int]] = Counter()
 
     def add(self, event: Event) -> None:
-        """Take note of a start or an end."""
+        """Take note of a start or an end, or of a send."""
+        if event.kind in ("sending", "sent"):
+            begin = self._sends.get(event.subject, (event.time, inf))[0]
+            self._sends[event.subject] = (begin, event.time if event.kind == "sent" else inf)
+            return
         pid, retries, node = event.detail.split("/", 2)
         if event.kind == "start":
             run = Run(event.subject, int(pid), int(retries), node, event.time)
@@ -75,6 +83,8 @@ class Runs:
             for run in runs:
                 if before := last.get(run.retries):
                     cause = self._cause(before)
+                    if cause is None or cause.hits_all:
+                        cause = self.twice_sent(run.task_id) or cause
                     late = None if cause else self._cause(before, UNSTORED_UNDER_LOAD)
                     if cause and cause.name.startswith("kill"):
                         self.by_killed[cause.begin, before.pid] += 1
@@ -94,6 +104,14 @@ class Runs:
         """
         hits = (fault for fault in self._faults if self._hits(fault, run.pid) and self._cut(fault, run, unstored))
         return next(hits, None)
+
+    def twice_sent(self, task_id: str) -> Fault | None:
+        """Return a fault that may have made somebody send it again, who could not know whether it was there."""
+        begin, end = self._sends.get(task_id, (inf, inf))
+        for fault in self._faults:
+            if fault.begin <= end and fault.end >= begin and (fault.hits_all or (fault.name in SENDERS and end == inf)):
+                return Fault("sent twice")
+        return None
 
     def _hits(self, fault: Fault, pid: int) -> bool:
         if fault.name == "kill_producer":

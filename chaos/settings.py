@@ -15,6 +15,9 @@ if "CHAOS_SETTINGS_OF_DEMO" in os.environ:
     from example_project.settings import SQLITE_OPTIONS
 
     DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
+if "CHAOS_BROKER_URL" in os.environ:
+    BROKER_URL = RESULT_BACKEND = os.environ["CHAOS_BROKER_URL"]
+    TASK_OUTBOX = True
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 #: Short, so that a run of a minute sees many of them end.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from chaos.monkey import Fault
+from chaos.monkey import NODES, Fault
 from chaos.runs import Run
 
 
@@ -24,14 +24,15 @@ def longest_silences(runs: Iterable[Run], faults: Iterable[Fault], end: float) -
     for run in runs:
         starts[run.node.partition("@")[0]].append(run.start)
     lasting = [fault for fault in faults if fault.lasts]
+    begin = min(min(times) for times in starts.values())
     return {
-        node: max(_gaps(sorted(times), [f for f in lasting if f.hits_all or node in f.nodes], end))
-        for node, times in sorted(starts.items())
+        node: max(_gaps(begin, sorted(starts[node]), [f for f in lasting if f.hits_all or node in f.nodes], end))
+        for node in NODES
     }
 
 
-def _gaps(starts: list[float], excuses: list[Fault], end: float) -> Iterator[float]:
-    last = starts[0]
+def _gaps(begin: float, starts: list[float], excuses: list[Fault], end: float) -> Iterator[float]:
+    last = begin
     for at in [*(start for start in starts if start < end), end]:
         # The time between two starts, less what was spent under a fault at the beginning or in the middle of it.
         since = max([last, *(min(fault.end, at) for fault in excuses if fault.begin < at and fault.end > last)])

@@ -1,4 +1,4 @@
-"""Where a scenario plays: a directory, a database with our tables in it, and the processes that are started."""
+"""Where a scenario plays: a directory, a database with our tables or a Redis, and the processes that are started."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.processes import die_with_parent
-from tests.servers import SERVERS, Server
+from tests.servers import SERVERS, Redis, Server, free_port
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-DATABASES = ("sqlite", "postgresql", "mariadb")
+#: Where messages and results are. With Redis all else is in SQLite.
+DATABASES = ("sqlite", "postgresql", "mariadb", "redis")
+SERVED = DATABASES[1:]
 
 
 class Stage:
@@ -39,13 +41,17 @@ class Stage:
         self.directory = Path(tempfile.mkdtemp(prefix="celeriac-chaos-"))
         self.record = self.directory / "record"
         self.server: Server | None = None
+        #: Between Redis and everybody.
+        self.proxy: subprocess.Popen[bytes] | None = None
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as on_error:
             on_error.callback(self.close)
             if self.database != "sqlite":
-                self.server = SERVERS[self.database]()
+                # What is acknowledged is on the disk.
+                redis = self.database == "redis"
+                self.server = Redis("--appendfsync", "always") if redis else SERVERS[self.database]()
                 self.server.start()
             self._set_up_django()
             on_error.pop_all()
@@ -73,10 +79,14 @@ class Stage:
             shutil.rmtree(self.directory)
 
     def _set_up_django(self) -> None:
+        server = self.server
+        if isinstance(server, Redis):
+            self._start_proxy(server)
+            server = None
         file = f"sqlite:///{self.directory}/chaos.sqlite3"
         os.environ.update(
             DJANGO_SETTINGS_MODULE="chaos.settings",
-            CHAOS_DATABASE_URL=self.server.url("main") if self.server else file,
+            CHAOS_DATABASE_URL=server.url("main") if server else file,
             CHAOS_RECORD=str(self.record),
             PYTHONUNBUFFERED="1",
             **self.settings,
@@ -87,11 +97,18 @@ class Stage:
         from django.db import connection
 
         django.setup()
-        if self.server is not None:
+        if server is not None:
             with connection._nodb_cursor() as cursor:
                 cursor.execute("CREATE DATABASE main")
         call_command("migrate", run_syncdb=True, verbosity=0)
         connection.close()
+
+    def _start_proxy(self, redis: Redis) -> None:
+        port = free_port()
+        # A process of its own: in ours, whatever the audit does would slow all the others down.
+        self.proxy = self.start("-m", "chaos.proxy", str(port), str(redis.port), log="proxy")
+        os.environ["CHAOS_REDIS_URL"] = redis.url()
+        os.environ["CHAOS_BROKER_URL"] = f"redis://127.0.0.1:{port}/0"
 
     def start(self, *arguments: str, log: str) -> subprocess.Popen[bytes]:
         """Start a Python program that writes to ``<log>.log``."""

@@ -84,7 +84,8 @@ class RedisTables:
 
     def left(self) -> list[str]:
         """Return what is on lists, in inboxes, delayed, or in somebody's hands, and what is in the outbox."""
-        found = [_task_id(envelope) for envelope in self._envelopes()]
+        # Twice, since what moves between two keys meanwhile may be seen in neither.
+        found = {_task_id(envelope) for _ in range(2) for envelope in self._envelopes()}
         return [*found, *SQLTables().left()]
 
     def dead(self) -> set[str]:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.databases import name_from_environment
 from tests.processes import ROOT
+from tests.servers import require
 
 DATABASE = name_from_environment()
 
@@ -24,6 +25,13 @@ def play(scenario: str, *arguments: str, statuses: tuple[int, ...] = (0,)) -> st
 
 def test_nothing_is_lost_in_a_few_seconds_of_chaos() -> None:
     printed = play("faults", "--database", DATABASE, "--seconds", "8", "--lease", "2")
+    assert "lost 0" in printed
+
+
+@pytest.mark.skipif(DATABASE != "sqlite", reason="about Redis, the same on every database")
+def test_nothing_is_lost_on_redis_either() -> None:
+    require("redis")
+    printed = play("faults", "--database", "redis", "--seconds", "8", "--lease", "4")
     assert "lost 0" in printed
 
 

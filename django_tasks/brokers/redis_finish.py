@@ -104,14 +104,8 @@ class Finisher:
 
     def _run(self, endings: Sequence[Ending]) -> tuple[list[int], list[int]]:
         """Run a script; return the places, from 1 on, of those whose lease was lost, and of those that had ended."""
-        kinds = {_kind(ending) for ending in endings}
-        if len(kinds) == 1 and (kind := kinds.pop()):
-            arguments: list[Any] = [kind.worker, kind.milliseconds]
-            for settlement, _, entry in endings:
-                arguments += (settlement.delivery.handle.field, entry.key, entry.data)  # type: ignore[union-attr]
-            lost, ended = self.ledger.run(ACK, group_of([kind.list]), *arguments)
-        else:
-            lost, ended = self.ledger.run(FINISH, *self._in_full(endings))
+        script, call = (ACK, short) if (short := _in_short(endings)) else (FINISH, self._in_full(endings))
+        lost, ended = self.ledger.run(script, *call)
         return lost, ended
 
     def _in_full(self, endings: Sequence[Ending]) -> tuple[Any, ...]:
@@ -149,20 +143,22 @@ class Finisher:
         }
 
 
-class Kind(NamedTuple):
-    """What endings have to have in common to be written in short."""
-
-    list: str
-    worker: str
-    milliseconds: int | str
-
-
-def _kind(ending: Ending) -> Kind | None:
-    settlement = ending.settlement
-    if settlement is None or settlement.verb is not Verb.ACK or ending.follow:
+def _in_short(endings: Sequence[Ending]) -> tuple[Any, ...] | None:
+    """Return what ``ack.lua`` takes, where all are of one list and worker, and nothing follows."""
+    first = endings[0]
+    if first.settlement is None:
         return None
-    handle = settlement.delivery.handle
-    return Kind(handle.list, handle.worker, ending.entry.milliseconds)
+    name, worker, _ = first.settlement.delivery.handle
+    milliseconds = first.entry.milliseconds
+    arguments: list[Any] = [worker, milliseconds]
+    for settlement, follow, entry in endings:
+        if settlement is None or settlement.verb is not Verb.ACK or follow or entry.milliseconds != milliseconds:
+            return None
+        handle = settlement.delivery.handle
+        if handle.list != name or handle.worker != worker:
+            return None
+        arguments += (handle.field, entry.key, entry.data)
+    return group_of([name]), *arguments
 
 
 def _chunks(endings: Sequence[Ending]) -> Iterator[tuple[int, Sequence[Ending]]]:
