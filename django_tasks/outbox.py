@@ -83,6 +83,11 @@ class Outbox:
         dead = {"status": QueuedMessage.DEAD, "due_at": None, "lease": None, "reason": storable(reason)}
         self.database.run(lambda: self._rows().filter(pk=row.pk).update(**dead))
 
+    def exists(self) -> bool:
+        """Whether its database has our table, migrated or not."""
+        tables = self.database.run(self.database.connection.introspection.table_names)
+        return QueuedMessage._meta.db_table in tables
+
     def size(self) -> int:
         """Return how many messages wait here for the broker."""
         return self.database.run(lambda: int(self._rows().count()))

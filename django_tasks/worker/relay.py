@@ -56,11 +56,10 @@ class Relay:
         alias = outbox.database.alias
         try:
             rows = outbox.claim(self.app.broker.now())
-        except ImproperlyConfigured:  # our tables are not there
-            self.outboxes.remove(outbox)
-            return []
-        except OperationalError as exc:
-            if self._trouble.get(alias) != str(exc):
+        except (ImproperlyConfigured, OperationalError) as exc:
+            if isinstance(exc, ImproperlyConfigured) and not outbox.exists():
+                self.outboxes.remove(outbox)  # not every database of a project has our tables
+            elif self._trouble.get(alias) != str(exc):
                 logger.error("The outbox cannot be read: %s", exc)
             self._trouble[alias] = str(exc)
             return []

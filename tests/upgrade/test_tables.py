@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from django_tasks import App
+from django_tasks import App, AsyncResult
 from django_tasks.exceptions import ImproperlyConfigured
+from django_tasks.message import Message
 from django_tasks.models import QueuedMessage
+from django_tasks.outbox import Outbox
+from django_tasks.worker.relay import Relay
 from django_tasks.worker.run import check_stores
 from tests.processes import ROOT, WorkerProcess, environment
-from tests.running import drain
+from tests.running import app_of_test, drain
 from tests.testapp.tasks import add
 from tests.upgrade.tables import MODELS, wider_tables, without_column
 from tests.waiting import wait_for
@@ -69,6 +72,23 @@ def test_a_result(database_app: App) -> None:
     assert REMEDY in str(caught.value)
     drain(database_app)
     assert result.get(timeout=0) == 3
+
+
+def test_an_outbox(transactional_db: None, caplog: pytest.LogCaptureFixture) -> None:
+    """What it holds is published when the migration has been run; nobody has to restart the worker for that."""
+    with app_of_test(backend="django-db://", task_outbox=True) as app:
+        relay = Relay(app)
+        with transaction.atomic():
+            Outbox("default").write([Message(add.name, "id", (1, 2))], app.broker.now() - 60, None)
+        for _ in range(2):
+            with without_column("django_tasks_message", "status"):
+                relay.publish()
+        (line,) = [record.getMessage() for record in caplog.records]
+        assert line.startswith("The outbox cannot be read: ")
+        assert REMEDY in line
+        relay.publish()
+        drain(app)
+        assert AsyncResult("id").get(timeout=0) == 3
 
 
 def test_tables_change_under_a_worker(database_app: App, spawn_worker: Callable[..., WorkerProcess]) -> None:
