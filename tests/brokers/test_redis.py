@@ -19,8 +19,8 @@ from django_tasks.brokers.browse import DEAD, DELAYED, RUNNING, WAITING, Wanted
 from django_tasks.brokers.redis import RedisBroker
 from django_tasks.brokers.redis_lists import own_prefix
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError
-from tests.brokers.hands import ACCEPT, Clock, Hand, make_redis, pass_time, rescue, send
-from tests.servers import Redis
+from tests.brokers.hands import ACCEPT, Clock, Hand, make_redis, message, pass_time, rescue, send
+from tests.servers import Redis, free_port
 from tests.waiting import wait_for
 
 SEP = "\x06\x16"
@@ -367,6 +367,31 @@ def test_a_full_server_lets_workers_go_on() -> None:
         assert broker.settle(ends) == []
         assert broker.sizes()["celery"] == Size(1, 1, 6, 1, pytest.approx(0, abs=5))
         broker.goodbye(["nobody"])
+
+
+def test_a_key_of_somebody_else_stops_nobody_for_good(broker: RedisBroker, client: Any, hand: Hand) -> None:
+    client.set("celery", "theirs")
+    later = message("2", eta=at(broker, 60))
+    for act in (lambda: send(broker, "1"), lambda: broker.send([later]), hand.take):
+        with pytest.raises(OperationalError, match="something else under the name"):
+            act()
+    client.delete("celery")
+    send(broker, "3")
+    assert hand.ids() == ["3"]
+
+
+def test_a_master_that_becomes_a_replica_and_a_master_again() -> None:
+    with Redis() as server:
+        broker = RedisBroker(server.url(), accept=ACCEPT, timeout=1)
+        hand = Hand(broker)
+        send(broker, "1")
+        server.connect().replicaof("127.0.0.1", free_port())
+        for act in (lambda: send(broker, "2"), hand.take, hand.beat):
+            with pytest.raises(OperationalError, match="is a read-only replica"):
+                act()
+        server.connect().replicaof("NO", "ONE")
+        send(broker, "3")
+        assert hand.ids() == ["1", "3"]
 
 
 def test_a_killed_server_loses_nothing() -> None:
