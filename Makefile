@@ -75,9 +75,10 @@ lint: $(VENV)/.$(EXTRA)  ## check style, types, sizes and imports
 	$(BIN)/mypy
 	$(BIN)/python tools/budgets.py
 
-chaos: $(VENV)/.mariadb  ## break everything for a quarter of an hour, on databases and on Redis, and audit (ARGS for the faults)
+chaos: $(VENV)/.mariadb  ## break everything for half an hour, on databases and on Redis, and audit (ARGS for the faults)
 	for place in sqlite postgresql mariadb redis; do \
 	    $(BIN)/python -m chaos faults --database $$place $(ARGS) && \
+	    $(BIN)/python -m chaos faults --database $$place --only kill_worker freeze_worker kill_supervisor --pause 4 && \
 	    $(BIN)/python -m chaos delayed --database $$place && \
 	    $(BIN)/python -m chaos long --database $$place && \
 	    $(BIN)/python -m chaos idle --database $$place || exit 1; \

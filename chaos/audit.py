@@ -145,6 +145,7 @@ def audit(path: Path, sampler: Sampler, faults: list[Fault], end: float) -> Audi
             runs.add(event)
         elif event.kind == "linked":
             links[event.subject].add(event.detail)
+            runs.add(event)
         elif event.kind in ("start", "end"):
             runs.add(event)
     runs.add_suicides({task_id for task_id, kind in kinds.items() if kind == "poison"})

@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=None, help="repeats the choices, though not their effects")
     parser.add_argument("--rate", type=float, default=50, help="tasks a second of each of the two producers")
     parser.add_argument("--only", nargs="+", default=(), metavar="FAULT", help="such as kill_child; see monkey.py")
+    parser.add_argument("--pause", type=float, default=0.5, help="seconds between two faults, about")
     parser.add_argument("--lease", type=float, default=3, help="WORKER_LEASE in seconds")
 
 
@@ -37,7 +38,7 @@ def play(options: argparse.Namespace) -> bool:
         sampler = Sampler()
         sampler.start()
         monkey = Monkey(stage, options.lease)
-        monkey.play(options.seconds, options.only)
+        monkey.play(options.seconds, options.only, options.pause)
         end = time.time()
         monkey.stop_breaking()
         took = wait_until(is_calm, CALM)

@@ -29,14 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def play(options: argparse.Namespace) -> bool:
     """Print the figures; there is nothing that could fail."""
     with Stage(options.database, keep=options.keep) as stage:
-        stage.start_worker("-c", "1")
+        worker = psutil.Process(stage.start_worker("-c", "1").pid)
         wait_until(lambda: " ready." in stage.log("worker"), 30)
-        without = _measure(stage, options.seconds)
+        without = _measure(stage, worker, options.seconds)
         _print(f"idle worker on {options.database}, nothing queued", without)
         _send(options.tasks)
         # What the server does by itself after that many rows (it collects statistics) is not the worker's.
         time.sleep(options.seconds / 3)
-        with_them = _measure(stage, options.seconds)
+        with_them = _measure(stage, worker, options.seconds)
         _print(f"with {options.tasks:,} tasks due in a day", with_them)
         ratios = (f"{name} {with_them[name] / value:.2f}" for name, value in without.items() if value)
         print(f"ratio: {', '.join(ratios)}")
@@ -58,9 +58,8 @@ def _send(number: int) -> None:
         broker.send([Message("chaos.tasks.work", f"delayed-{each}", eta=eta) for each in ids])
 
 
-def _measure(stage: Stage, seconds: float) -> dict[str, float]:
+def _measure(stage: Stage, worker: psutil.Process, seconds: float) -> dict[str, float]:
     """Return what one second cost."""
-    worker = psutil.Process(stage.processes[0].pid)
     server = psutil.Process(stage.server.process.pid) if stage.server and stage.server.process else None
     before, begin = _read(worker, server), time.monotonic()
     time.sleep(seconds)

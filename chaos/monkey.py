@@ -91,11 +91,12 @@ class Monkey:
     def _start_producer(self) -> subprocess.Popen[bytes]:
         return self.stage.start("-m", "chaos.producer", log="producer")
 
-    def play(self, seconds: float, only: Sequence[str] = ()) -> None:
+    def play(self, seconds: float, only: Sequence[str] = (), pause: float = 0.5) -> None:
         """Break something every now and then.
 
         Args:
             only: names of the methods below to choose from; all when empty.
+            pause: seconds between two of them, about.
         """
         acts: list[Callable[[], None]] = [self.kill_child] * 5 + [self.freeze_child] * 2
         acts += [self.kill_janitor, self.kill_supervisor, self.kill_worker, self.kill_producer]
@@ -105,7 +106,7 @@ class Monkey:
         acts = [act for act in acts if not only or act.__name__ in only]
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            time.sleep(random.uniform(0.1, 0.9))
+            time.sleep(pause * random.uniform(0.2, 1.8))
             with contextlib.suppress(psutil.NoSuchProcess):
                 random.choice(acts)()
             self._undo_due()

@@ -33,8 +33,8 @@ def middle(task_id: str) -> None:
 
 
 def long(task_id: str) -> None:
-    """Send a task that may take longer than a lease."""
-    tasks.work.apply_async((random.uniform(0.3, 1.2) * LEASE,), task_id=task_id)
+    """Send a task that may take longer than a lease, if that is short: else all slots would soon be taken."""
+    tasks.work.apply_async((random.uniform(0.3, 1.2) * min(LEASE, 4.0),), task_id=task_id)
 
 
 def delayed(task_id: str) -> None:

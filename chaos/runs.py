@@ -48,11 +48,16 @@ class Runs:
         self._by_pid: dict[int, list[Run]] = defaultdict(list)
         #: When each was sent: begin and end, infinite where the producer has not heard that it was.
         self._sends: dict[str, tuple[float, float]] = {}
+        #: Ids of what followed a task, with the id of that.
+        self._parents: dict[str, str] = {}
         #: Extra runs by the killed process that made them necessary, when ``extra`` is through.
         self.by_killed: Counter[tuple[float, int]] = Counter()
 
     def add(self, event: Event) -> None:
-        """Take note of a start or an end, or of a send."""
+        """Take note of a start or an end, of a send, or of what followed."""
+        if event.kind == "linked":
+            self._parents[event.detail] = event.subject
+            return
         if event.kind in ("sending", "sent"):
             begin = self._sends.get(event.subject, (event.time, inf))[0]
             self._sends[event.subject] = (begin, event.time if event.kind == "sent" else inf)
@@ -106,8 +111,8 @@ class Runs:
         return next(hits, None)
 
     def twice_sent(self, task_id: str) -> Fault | None:
-        """Return a fault that may have made somebody send it again, who could not know whether it was there."""
-        begin, end = self._sends.get(task_id, (inf, inf))
+        """Return a fault that may have made somebody send it, or what it follows, again: was it there already?"""
+        begin, end = self._sends.get(self._parents.get(task_id, task_id), (inf, inf))
         for fault in self._faults:
             if fault.begin <= end and fault.end >= begin and (fault.hits_all or (fault.name in SENDERS and end == inf)):
                 return Fault("sent twice")
