@@ -187,7 +187,7 @@ class ServerClock:
         """Ask the server now and then; ``clock`` gives our own time."""
         if self._asked_at is not None and time.monotonic() - self._asked_at < CLOCK_AGE:
             return
-        before = clock()
         seconds, microseconds = self.connections.run(lambda client: client.time())
-        self.offset = seconds + microseconds / 1e6 - (before + clock()) / 2
+        # By when the answer came, not by the middle of the round trip: who is ahead brings messages too early.
+        self.offset = seconds + microseconds / 1e6 - clock()
         self._asked_at = time.monotonic()

@@ -436,6 +436,18 @@ def test_the_time_is_the_servers(redis_url: str) -> None:
     assert broker.now() == pytest.approx(seconds, abs=5)
 
 
+def test_the_time_is_never_ahead_of_the_servers() -> None:
+    """A delayed message must not come too early because it took long to ask what time it is."""
+    with Redis() as server:
+        broker, client = RedisBroker(server.url(), accept=ACCEPT), server.connect()
+        broker.connections.run(lambda ours: ours.ping())
+        client.client_pause(500)
+        broker.server_clock.keep_set(broker.clock)
+        now = broker.now()
+        seconds, microseconds = client.time()
+        assert now <= seconds + microseconds / 1e6
+
+
 def test_an_old_server_is_refused(broker: RedisBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     broker.check()
     monkeypatch.setattr("django_tasks.redis_connections.OLDEST_SERVER", (99, 0))
