@@ -22,6 +22,14 @@ class OperationalError(CeleriacError):
     """The broker or the result backend could not be reached or refused the request."""
 
 
+class RequestRefused(OperationalError):
+    """A server is there and refuses what it is asked: the same again is refused until somebody changes something.
+
+    A key of somebody else has the name of one of ours, or the user may not do that. What only takes time (a full
+    memory, a read-only replica) is a plain ``OperationalError``.
+    """
+
+
 class ReplicationError(OperationalError):
     """Messages are sent, but fewer replicas have them than were asked for (``wait_replicas``)."""
 

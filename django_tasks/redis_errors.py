@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import redis.exceptions as errors
 
-from django_tasks.exceptions import OperationalError
+from django_tasks.exceptions import OperationalError, RequestRefused
 
 #: What redis-py raises; RedisClusterException is no RedisError, and OSError may come from a socket.
 REDIS_ERRORS = (errors.RedisError, errors.RedisClusterException, OSError)
@@ -30,6 +30,8 @@ _MEANINGS = {
     "WRONGTYPE": "has something else under the name of a queue or of our own keys: use another number of database, "
     "or a global_keyprefix",
 }  # fmt: skip
+#: Those that no time mends, for one command or for all; so it is with answers that begin with none of these words.
+_REFUSALS = ("NOPERM", "WRONGTYPE")
 #: Where redis-py takes the first word away.
 _WORDS: tuple[tuple[type[Exception], str], ...] = (
     (errors.BusyLoadingError, "LOADING"),
@@ -72,14 +74,15 @@ def breaks_connection(exc: BaseException) -> bool:
 
 
 def translated(exc: BaseException, place: str) -> OperationalError:
-    """Return the error to raise.
+    """Return the error to raise: ``RequestRefused`` where the same command would be refused again.
 
     Args:
         place: the URL without its password.
     """
-    meaning = _MEANINGS.get(code_of(exc))
-    if meaning is not None:
-        return OperationalError(f"Redis at {place} {meaning}. ({exc})")
+    code = code_of(exc)
+    if code:
+        kind = RequestRefused if code in _REFUSALS else OperationalError
+        return kind(f"Redis at {place} {_MEANINGS[code]}. ({exc})")
     if isinstance(exc, errors.MaxConnectionsError):
         return OperationalError(f"Redis at {place} is kept busy by this process: {exc}. Raise max_connections.")
     if "cluster support disabled" in str(exc):
@@ -90,4 +93,5 @@ def translated(exc: BaseException, place: str) -> OperationalError:
         return OperationalError(f"Redis at {place} does not answer. ({exc})")
     if isinstance(exc, errors.ConnectionError | OSError):
         return OperationalError(f"Redis at {place} cannot be reached. ({exc})")
-    return OperationalError(f"Redis at {place} refuses a command. ({exc})")
+    kind = RequestRefused if _is_answer(exc) else OperationalError
+    return kind(f"Redis at {place} refuses a command. ({exc})")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from django_tasks.brokers.redis import RedisBroker
-from django_tasks.exceptions import ImproperlyConfigured, OperationalError
+from django_tasks.exceptions import ImproperlyConfigured, OperationalError, RequestRefused
 from django_tasks.redis_connections import RedisConnections, Script
 from tests.running import app_of_test
 from tests.servers import Redis, Sentinel, free_port, require
@@ -205,21 +205,23 @@ def test_passwords() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "prepare", "command", "says"),
+    ("options", "prepare", "command", "says", "passes"),
     [
-        pytest.param((), (("LPUSH", "a", "b"),), ("GET", "a"), "something else under the name", id="WRONGTYPE"),
-        pytest.param(("--maxmemory", "1"), (), ("SET", "a", "b"), "out of memory", id="OOM"),
-        pytest.param(("--min-replicas-to-write", "1"), (), ("SET", "a", "b"), "replicas", id="NOREPLICAS"),
-        pytest.param((), (), ("NO", "SUCH"), "refuses a command", id="unknown command"),
+        pytest.param((), (("LPUSH", "a", "b"),), ("GET", "a"), "something else under the name", False, id="WRONGTYPE"),
+        pytest.param((), (("ACL", "SETUSER", "default", "-get"),), ("GET", "a"), "this user", False, id="NOPERM"),
+        pytest.param(("--maxmemory", "1"), (), ("SET", "a", "b"), "out of memory", True, id="OOM"),
+        pytest.param(("--min-replicas-to-write", "1"), (), ("SET", "a", "b"), "replicas", True, id="NOREPLICAS"),
+        pytest.param((), (), ("NO", "SUCH"), "refuses a command", False, id="unknown command"),
     ],
 )
-def test_what_a_server_refuses(options: Any, prepare: Any, command: Any, says: str) -> None:
+def test_what_a_server_refuses(options: Any, prepare: Any, command: Any, says: str, passes: bool) -> None:
     with server_with(*options) as server:
         connections = connect(server.url())
         for each in prepare:
             connections.run(lambda client, each=each: client.execute_command(*each))
-        with pytest.raises(OperationalError, match=says):
+        with pytest.raises(OperationalError, match=says) as caught:
             connections.run(lambda client: client.execute_command(*command))
+        assert isinstance(caught.value, RequestRefused) is not passes
         assert ping(connections)
 
 

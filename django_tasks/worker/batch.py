@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from django_tasks.brokers.base import Delivery, Settlement, Verb
-from django_tasks.exceptions import OperationalError
+from django_tasks.exceptions import OperationalError, RequestRefused
 from django_tasks.finish import failure, finish
 from django_tasks.outcome import Outcome
 
@@ -193,9 +193,9 @@ def finish_all(app: App, outcomes: list[Outcome]) -> None:
     """
     try:
         finish(app, outcomes)
-    except OperationalError:
-        raise
     except Exception as exc:  # what a server, or the value of a task, makes impossible is the trouble of one task only
+        if _may_pass(exc):
+            raise
         if len(outcomes) > 1:
             for outcome in outcomes:
                 finish_all(app, [outcome])
@@ -203,17 +203,37 @@ def finish_all(app: App, outcomes: list[Outcome]) -> None:
         _fail(app, outcomes[0], exc)
 
 
+def _may_pass(exc: Exception) -> bool:
+    """Whether the same may work later: a server is away, or takes nothing for the moment."""
+    return isinstance(exc, OperationalError) and not isinstance(exc, RequestRefused)
+
+
 def _fail(app: App, outcome: Outcome, exc: Exception) -> None:
-    """End a task whose outcome the servers refuse: what it says is stored instead, and its message kept as dead."""
+    """End a task whose outcome the servers refuse: what they say is stored instead, and its message kept as dead."""
     message: Any = outcome.message
     logger.error("The outcome of task %s[%s] cannot be stored: %s", message.task, message.id, exc, exc_info=exc)
     replacement = failure(app, outcome.settlement.delivery if outcome.settlement else message, exc, verb=Verb.DEAD)
     if replacement.meta is not None:
         replacement.meta.args = replacement.meta.kwargs = None  # maybe they are what cannot be stored
     replacement.follow, replacement.tell = False, outcome.tell
+    if _is_finished(app, replacement):
+        return
+    replacement.meta = None  # maybe nothing can be stored of it
+    if not _is_finished(app, replacement):  # nothing is left to try, and the worker goes on
+        logger.error("Task %s[%s] can neither end nor be kept as dead: it will run again", message.task, message.id)
+
+
+def _is_finished(app: App, outcome: Outcome) -> bool:
+    """Finish an outcome; return whether that could be done.
+
+    Raises:
+        OperationalError: a server is away.
+    """
     try:
-        finish(app, [replacement])
-    except OperationalError:
-        raise
-    except Exception:  # nothing is left to try, and the worker goes on
-        logger.exception("Task %s[%s] stays reserved until this worker stops", message.task, message.id)
+        finish(app, [outcome])
+    except Exception as exc:
+        if _may_pass(exc):
+            raise
+        logger.warning("Nor can that be stored of task %s: %s", outcome.message.id, exc)
+        return False
+    return True

@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from django_tasks import App
+from django_tasks import App, signature
 from django_tasks.brokers.base import Size
+from django_tasks.brokers.browse import Wanted
 from tests.processes import WorkerProcess
 from tests.running import app_of_test
 from tests.servers import Redis, require
 from tests.testapp.tasks import add, echo, slow
 from tests.waiting import wait_for
 from tests.worker import jobs
+from tests.worker.parts import make_slot
 
 Spawn = Callable[..., WorkerProcess]
 LEASE = 3.0
@@ -102,3 +104,88 @@ def test_workers_go_on_after_their_server_was_frozen(app: App, spawn: Spawn, ser
         result.get(timeout=30)
     assert add.delay(1, 2).get(timeout=20) == 3
     wait_for(lambda: is_empty(app))
+
+
+# -- a server that refuses what a task came to
+
+
+@pytest.fixture
+def redis_app(redis_url: str) -> Iterator[App]:
+    """An app whose messages and results are on Redis."""
+    with app_of_test(redis_url) as app:
+        app.task(name="echo")(lambda value: value)
+        yield app
+        app.close()
+
+
+def poll(app: App, **options: Any) -> None:
+    """Let a slot take up to three messages and end them; it would not try again for long."""
+    slot = make_slot(app, giving_up=lambda: True, **options)
+    slot.batch.size = 3
+    slot.poll(slot.clock())
+
+
+def send_three(app: App, **options: Any) -> list[Any]:
+    return [app.send_task("echo", (number,), task_id=str(number), **options) for number in range(3)]
+
+
+def test_a_result_that_the_server_refuses_is_the_trouble_of_one_task(redis_app: App, redis_server: Redis) -> None:
+    results = send_three(redis_app)
+    redis_server.connect().lpush("celery-task-meta-1", "theirs")
+    poll(redis_app)
+    assert [results[number].get(timeout=0) for number in (0, 2)] == [0, 2]
+    assert redis_app.broker.sizes(["celery"])["celery"] == Size(dead=1)
+    [letter] = redis_app.broker.browser.messages(Wanted(), 10)
+    assert letter.id == "1"
+    assert "something else under the name" in letter.reason
+
+
+def test_a_callback_that_the_server_refuses_can_be_sent_later(redis_app: App, redis_server: Redis) -> None:
+    client = redis_server.connect()
+    client.set("other", "theirs")
+    results = send_three(redis_app, link=signature("echo", queue="other"))
+    poll(redis_app)
+    assert [result.get(timeout=0) for result in results] == [0, 1, 2]
+    assert redis_app.broker.sizes(["celery"])["celery"] == Size(dead=3)
+    client.delete("other")
+    redis_app.broker.browser.resend(list(redis_app.broker.browser.messages(Wanted(), 10)), redis_app.backend)
+    poll(redis_app)
+    assert client.llen("other") == 3
+    assert redis_app.broker.sizes(["celery"])["celery"] == Size()
+
+
+def test_a_user_who_may_not_store_results(redis_app: App, redis_server: Redis) -> None:
+    results = send_three(redis_app)
+    keys = ("~celery", "~celery\x06*", "~{*")  # what is ours, not the results
+    redis_server.connect().execute_command("ACL", "SETUSER", "worker", "on", ">secret", "+@all", "allchannels", *keys)
+    url = f"redis://worker:secret@127.0.0.1:{redis_server.port}/0"
+    with app_of_test(url) as app:
+        poll(app)
+        app.close()
+    redis_server.connect().execute_command("ACL", "DELUSER", "worker")
+    assert redis_app.broker.sizes(["celery"])["celery"] == Size(dead=3)
+    assert [result.state for result in results] == ["PENDING"] * 3
+
+
+def test_a_server_that_takes_nothing_for_the_moment_is_waited_for(redis_app: App, redis_server: Redis) -> None:
+    """What passes is no refusal: the outcomes are kept, and stored when it does."""
+    send_three(redis_app)
+    client, asked = redis_server.connect(), []
+
+    def giving_up() -> bool:
+        asked.append(1)
+        client.config_set("min-replicas-to-write", 0 if len(asked) > 2 else 1)
+        return False
+
+    slot = make_slot(redis_app, giving_up=giving_up)
+    slot.batch.size = 3
+    real = slot.executor.run
+
+    def run(delivery: Any) -> Any:
+        client.config_set("min-replicas-to-write", 1)
+        return real(delivery)
+
+    slot.executor.run = run  # type: ignore[method-assign]
+    slot.poll(slot.clock())
+    assert len(asked) > 2
+    assert redis_app.broker.sizes(["celery"])["celery"] == Size()
