@@ -24,6 +24,7 @@ from tests.servers import SERVERS, Memcached, Redis, RedisCluster, Valkey, requi
 ONCE = (
     "tests/backends/test_celery.py",
     "tests/brokers/test_redis.py",
+    "tests/brokers/test_redis_moves.py",
     "tests/test_app.py",
     "tests/test_benchmarks.py",
     "tests/test_compression.py",

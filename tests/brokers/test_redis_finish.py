@@ -184,3 +184,17 @@ def test_a_full_server_lets_workers_finish() -> None:
         assert finish(app, outcomes) == outcomes
         assert held(app) == 0
         app.close()
+
+
+@pytest.mark.parametrize(("verb", "expected"), [(Verb.RETURN, (0, 2, 0)), (Verb.DEAD, (0, 1, 1))])
+def test_an_error_loses_nothing_that_came_before_it(
+    app: App, client: Any, verb: Verb, expected: tuple[int, int, int]
+) -> None:
+    first, second = run(app, "a", "b", link=signature("echo", queue="other"))
+    assert first.settlement is not None
+    first.settlement.verb, first.follow = verb, False
+    client.set("other", "no list")
+    with pytest.raises(OperationalError, match="something else under the name"):
+        finish(app, [first, second])
+    size = app.broker.sizes(["celery"])["celery"]
+    assert (size.waiting, size.reserved, size.dead) == expected

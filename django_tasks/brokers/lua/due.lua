@@ -5,9 +5,10 @@ local most = 0
 for i = 1, #lists do
   local delayed = own[i] .. 'delayed'
   local envelopes = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, limit)
+  if #envelopes > 0 then allow_all(i) end
   for _, envelope in ipairs(envelopes) do
-    redis.call('ZREM', delayed, envelope)
     redis.call('LPUSH', lists[i], envelope)
+    redis.call('ZREM', delayed, envelope)
   end
   most = math.max(most, #envelopes)
 end

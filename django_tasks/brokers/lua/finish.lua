@@ -10,26 +10,18 @@
 --     dead    JSON of what is known
 -- Returns the places of those whose lease was lost, and of those whose task had ended, maybe. Of both all stays as it is.
 --
--- Each is settled last: an error in between leaves its message where it is, and those before it have ended.
+-- Each is settled last: an error in between leaves its message where it is, and those before it have ended, but for what
+-- goes back to its list, which does so in the end.
 local now, alive_since = number(), argument()
 local lost, ended, returned = {}, {}, {}
 local place = 0
 
-local function let_go(i, worker, handle)
-  local key = own[i] .. 'held.' .. worker
-  local value = redis.call('HGET', key, handle)
-  redis.call('HDEL', key, handle)
-  return parted(value)
+local function envelope_of(i, worker, handle)
+  local _, envelope = parted(redis.call('HGET', own[i] .. 'held.' .. worker, handle))
+  return envelope
 end
 
-local function give_back(i, envelope, due, facts)
-  keep_facts(i, envelope, facts)
-  if due ~= '' then
-    redis.call('ZADD', own[i] .. 'delayed', due, envelope)
-  else
-    returned[#returned + 1] = {i, envelope}
-  end
-end
+local function let_go(i, worker, handle) redis.call('HDEL', own[i] .. 'held.' .. worker, handle) end
 
 -- Reads a verb and does what it says, if that is wanted.
 local function settle(wanted, i, worker, handle)
@@ -37,15 +29,21 @@ local function settle(wanted, i, worker, handle)
   if verb == 'return' then
     local due, facts, flagged = argument(), argument(), argument()
     if not wanted then return end
-    local _, envelope = let_go(i, worker, handle)
-    give_back(i, flagged == '' and envelope or flagged, due, facts)
+    local envelope = flagged == '' and envelope_of(i, worker, handle) or flagged
+    keep_facts(i, envelope, facts)
+    if due == '' then
+      returned[#returned + 1] = {i, worker, handle, envelope}
+    else
+      redis.call('ZADD', own[i] .. 'delayed', due, envelope)
+      let_go(i, worker, handle)
+    end
   elseif verb == 'dead' then
     local known = argument()
     if not wanted then return end
-    local _, envelope = let_go(i, worker, handle)
-    redis.call('HSET', own[i] .. 'dead', handle, known .. '\n' .. envelope)
+    redis.call('HSET', own[i] .. 'dead', handle, known .. '\n' .. envelope_of(i, worker, handle))
+    let_go(i, worker, handle)
   elseif wanted and i > 0 then
-    redis.call('HDEL', own[i] .. 'held.' .. worker, handle)
+    let_go(i, worker, handle)
   end
 end
 
@@ -75,5 +73,9 @@ while position < #ARGV do
   settle(wanted, i, worker, handle)
 end
 -- From the last to the first, so that the first is the next again.
-for n = #returned, 1, -1 do redis.call('RPUSH', lists[returned[n][1]], returned[n][2]) end
+for n = #returned, 1, -1 do
+  local i, worker, handle, envelope = unpack(returned[n])
+  redis.call('RPUSH', lists[i], envelope)
+  let_go(i, worker, handle)
+end
 return {lost, ended}

@@ -16,21 +16,28 @@ local function give_back_unknown(i, worker, leases)
   table.sort(unknown, function(a, b) if a[1] == b[1] then return a[2] > b[2] end return a[1] > b[1] end)
   for _, each in ipairs(unknown) do
     local facts, envelope = parted(redis.call('HGET', key, each[3]))
-    redis.call('HDEL', key, each[3])
     keep_facts(i, envelope, facts)
     redis.call('RPUSH', lists[i], envelope)
+    redis.call('HDEL', key, each[3])
   end
 end
 
+local workers, leases = {}, {}
 while position < #ARGV do
-  local worker, leases = argument(), argument()
-  for i = 1, #lists do
-    allow_all(i)
+  workers[#workers + 1] = argument()
+  leases[#workers] = argument()
+end
+for i = 1, #lists do
+  allow_all(i)
+  for _, worker in ipairs(workers) do
     if known == '' then
       redis.call('ZADD', own[i] .. 'workers', now, worker)
     else
       redis.call('ZADD', own[i] .. 'workers', 'XX', now, worker)
     end
-    give_back_unknown(i, worker, leases)
   end
+end
+-- After all signs of life, which nothing that cannot be given back may keep from being noted.
+for i = 1, #lists do
+  for n, worker in ipairs(workers) do give_back_unknown(i, worker, leases[n]) end
 end

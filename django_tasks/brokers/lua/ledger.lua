@@ -20,6 +20,9 @@
 --
 -- What must work when the memory is full begins with a command that Redis allows then: after its first change a script
 -- may do anything.
+--
+-- An error, as of a key that somebody else has made something else of, ends a script, and what it has done until then
+-- stays done. So a message is put where it goes before it is taken from where it is.
 
 local lists, own = KEYS, {}
 for i = 1, #KEYS do own[i] = ARGV[i] end
@@ -45,14 +48,10 @@ local function keep_facts(i, envelope, facts)
   end
 end
 
--- Returns and forgets the facts of an envelope that leaves its list.
-local function take_facts(i, envelope)
-  local digest = redis.sha1hex(envelope)
-  local facts = redis.call('HGET', own[i] .. 'facts', digest)
-  if not facts then return '' end
-  redis.call('HDEL', own[i] .. 'facts', digest)
-  return facts
-end
+-- Returns the facts of an envelope, which are to be forgotten when it has left its list.
+local function facts_of(i, envelope) return redis.call('HGET', own[i] .. 'facts', redis.sha1hex(envelope)) or '' end
+
+local function forget_facts(i, envelope) redis.call('HDEL', own[i] .. 'facts', redis.sha1hex(envelope)) end
 
 local function is_alone(facts) return string.match(facts, '^%d+ %d+ 1') ~= nil end
 
@@ -70,13 +69,15 @@ local CAUSE_AGE = 300
 local function push(wanted, once, now, alive_since)
   local i, due, cause, envelope = number(), argument(), argument(), argument()
   if not wanted then return end
-  if once and cause ~= '' and not redis.call('SET', own[i] .. 'cause.' .. cause, '', 'NX', 'EX', CAUSE_AGE) then return end
+  once = once and cause ~= '' and own[i] .. 'cause.' .. cause
+  if once and redis.call('EXISTS', once) == 1 then return end
   if due ~= '' and tonumber(due) > now
       and redis.call('ZCOUNT', own[i] .. 'workers', alive_since, '+inf') > 0 then
     redis.call('ZADD', own[i] .. 'delayed', due, envelope)
   else
     redis.call('LPUSH', lists[i], envelope)
   end
+  if once then redis.call('SET', once, '', 'EX', CAUSE_AGE) end
 end
 
 -- Puts what was set aside for a worker back where it came from.

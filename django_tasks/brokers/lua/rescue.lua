@@ -5,6 +5,7 @@ local count, left, forget = number(), number(), number()
 local taken = {}
 
 local function take_over(i, worker, gone)
+  empty_inbox(i, worker)
   local key = own[i] .. 'held.' .. worker
   local found = {}
   for _, handle in ipairs(redis.call('HKEYS', key)) do
@@ -15,9 +16,9 @@ local function take_over(i, worker, gone)
   for n = 1, math.min(left, #found) do
     local value = redis.call('HGET', key, found[n][3])
     local facts, envelope = parted(value)
-    redis.call('HDEL', key, found[n][3])
-    redis.call('HSET', own[i] .. 'held.' .. janitor, lease .. '-' .. count .. '-' .. now, value)
     redis.call('ZADD', own[i] .. 'workers', 'NX', now, janitor)
+    redis.call('HSET', own[i] .. 'held.' .. janitor, lease .. '-' .. count .. '-' .. now, value)
+    redis.call('HDEL', key, found[n][3])
     count = count + 1
     taken[#taken + 1] = i
     taken[#taken + 1] = facts
@@ -25,7 +26,6 @@ local function take_over(i, worker, gone)
     taken[#taken + 1] = worker
   end
   left = left - math.min(left, #found)
-  empty_inbox(i, worker)
   if gone and redis.call('EXISTS', key) == 0 then redis.call('ZREM', own[i] .. 'workers', worker) end
 end
 

@@ -7,6 +7,7 @@ local taken = {}
 local left = limit
 local CHUNK = 500
 
+-- Puts messages into the worker's hands; only then they are taken from where they are.
 local function hold(i, envelopes, facts)
   local fields = {}
   for n, envelope in ipairs(envelopes) do
@@ -18,8 +19,9 @@ local function hold(i, envelopes, facts)
     taken[#taken + 1] = known
     taken[#taken + 1] = envelope
   end
-  redis.call('HSET', own[i] .. 'held.' .. worker, unpack(fields))
+  allow_all(i)
   redis.call('ZADD', own[i] .. 'workers', 'NX', now, worker)
+  redis.call('HSET', own[i] .. 'held.' .. worker, unpack(fields))
   left = left - #envelopes
 end
 
@@ -28,31 +30,41 @@ local function take_with_facts(i, source)
   while left > 0 do
     local envelope = redis.call('LINDEX', source, -1)
     if not envelope then return end
-    local facts = redis.call('HGET', own[i] .. 'facts', redis.sha1hex(envelope)) or ''
+    local facts = facts_of(i, envelope)
     local alone = is_alone(facts)
     if alone and #taken + beside > 0 then
       left = 0
       return
     end
-    redis.call('RPOP', source)
-    take_facts(i, envelope)
     hold(i, {envelope}, {facts})
+    redis.call('RPOP', source)
+    forget_facts(i, envelope)
     if alone then left = 0 end
   end
 end
 
 local function take(i, source)
-  if left <= 0 or redis.call('EXISTS', source) == 0 then return end
   if redis.call('EXISTS', own[i] .. 'facts') == 1 then return take_with_facts(i, source) end
   while left > 0 do
-    local envelopes = redis.call('RPOP', source, math.min(left, CHUNK))
-    if not envelopes then return end
+    local found = redis.call('LRANGE', source, -math.min(left, CHUNK), -1)
+    if #found == 0 then return end
+    local envelopes = {}  -- the next one stands at the right
+    for n = #found, 1, -1 do envelopes[#envelopes + 1] = found[n] end
     hold(i, envelopes)
+    redis.call('LTRIM', source, 0, -1 - #envelopes)
   end
 end
 
-for i = 1, #lists do take(i, own[i] .. 'inbox.' .. worker) end
-for i = 1, #lists do take(i, lists[i]) end
+-- All are looked at before anything is taken: what is no list makes this an error.
+local sources = {}
+local function look(i, source)
+  if redis.call('LLEN', source) > 0 then sources[#sources + 1] = {i, source} end
+end
+for i = 1, #lists do look(i, own[i] .. 'inbox.' .. worker) end
+for i = 1, #lists do look(i, lists[i]) end
+for _, source in ipairs(sources) do
+  if left > 0 then take(unpack(source)) end
+end
 if #taken == 0 then
   -- It is going to wait: what is set aside for it must be found if it dies before its first sign of life.
   for i = 1, #lists do
