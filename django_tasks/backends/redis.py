@@ -6,7 +6,7 @@ import asyncio
 import math
 import queue
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -17,7 +17,7 @@ from django_tasks.backends.celery_meta import decode_meta, encode_meta, type_of
 from django_tasks.backends.redis_listener import Arrival, Listeners, LoopArrivals
 from django_tasks.conf import suggestion
 from django_tasks.errors import exception_to_dict
-from django_tasks.exceptions import DecodeError, ImproperlyConfigured, TimeoutError
+from django_tasks.exceptions import DecodeError, ImproperlyConfigured, RequestRefused, TimeoutError
 from django_tasks.outcome import TaskMeta
 from django_tasks.redis_cluster import connections_to
 from django_tasks.redis_connections import Script
@@ -172,6 +172,7 @@ class RedisBackend(ResultBackend):
 
         Raises:
             OperationalError: the server is away.
+            RequestRefused: it does not let us subscribe.
             TimeoutError: not all had ended by then.
         """
         deadline = math.inf if timeout is None else time.monotonic() + timeout
@@ -191,12 +192,10 @@ class RedisBackend(ResultBackend):
                 if left <= 0:
                     raise TimeoutError("The operation timed out.")
                 try:
-                    key, value = arrivals.get(timeout=min(left, WAIT))
+                    arrival = arrivals.get(timeout=min(left, WAIT))
                 except queue.Empty:
                     continue
-                meta = self._shown(missing[key], value) if key in missing else None
-                if meta is not None and meta.ready:
-                    del missing[key]
+                if (meta := _end(self._shown, missing, arrival)) is not None:
                     yield meta
 
     async def wait_async(self, task_ids: Sequence[str], timeout: float | None) -> AsyncIterator[TaskMeta]:
@@ -210,10 +209,8 @@ class RedisBackend(ResultBackend):
         arrivals = LoopArrivals()
         with self.listeners.listening(list(missing), arrivals) if missing else nullcontext():
             while missing:
-                key, value = await arrivals.get(deadline - time.monotonic())
-                ended = self._shown(missing[key], value) if key in missing else None
-                if ended is not None and ended.ready:
-                    del missing[key]
+                ended = _end(self._shown, missing, await arrivals.get(deadline - time.monotonic()))
+                if ended is not None:
                     yield ended
 
     def close(self) -> None:
@@ -230,6 +227,22 @@ class RedisBackend(ResultBackend):
             if value["exc_module"] == exceptions.__name__:
                 value["exc_module"] = _celerys_module(value["exc_type"])
         return serialization.dumps(value, self.serializer)
+
+
+def _end(
+    shown: Callable[[str, bytes], TaskMeta | None], missing: dict[bytes, str], arrival: Arrival
+) -> TaskMeta | None:
+    """Return the end that has arrived, if it was missing until now."""
+    key, value = arrival
+    if key not in missing:
+        return None
+    if isinstance(value, RequestRefused):
+        raise value
+    meta = shown(missing[key], value)
+    if meta is None or not meta.ready:
+        return None
+    del missing[key]
+    return meta
 
 
 def _milliseconds(seconds: float | None) -> int | str:

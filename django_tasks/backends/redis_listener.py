@@ -15,13 +15,14 @@ from functools import partial
 from typing import Any, Protocol
 
 from django_tasks.brokers.base import drain, readable
-from django_tasks.exceptions import TimeoutError
+from django_tasks.exceptions import RequestRefused, TimeoutError
 from django_tasks.redis_connections import RedisConnections
+from django_tasks.redis_errors import REDIS_ERRORS, translated
 
 logger = logging.getLogger("django_tasks.results")
 
-#: A key and what was stored under it.
-Arrival = tuple[bytes, bytes]
+#: A key and what was stored under it; or why the server does not let anybody wait for it.
+Arrival = tuple[bytes, bytes | RequestRefused]
 #: Seconds between questions whether the server is still there, each with a look at all that is waited for: what was
 #: stored by somebody who does not publish, or while a connection was silently gone, is found then.
 LOOK_AGAIN = 5.0
@@ -116,15 +117,21 @@ class Listener:
             # Those that others listen to already as well: the answer to it is what lets us look.
             self._new.update(keys)
             self._gone.difference_update(keys)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="django-tasks-results", daemon=True)
-                self._thread.start()
-        self._wake()
         try:
+            self._be_there()
+            self._wake()
             yield
         finally:
             with self._lock:
                 self._leave(keys, arrivals)
+
+    def _be_there(self) -> None:
+        """Start the thread, if there is none."""
+        with self._lock:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="django-tasks-results", daemon=True)
+                thread.start()  # or the next one who waits tries again
+                self._thread = thread
 
     def _leave(self, keys: Sequence[bytes], arrivals: Arrivals) -> None:
         """Stop listening; the server is told when there is something else to say to it."""
@@ -147,6 +154,13 @@ class Listener:
             for arrivals in self._waiting.get(key, ()):
                 arrivals.put((key, value))
 
+    def _refuse(self, why: str) -> None:
+        """Tell all who wait that the server does not let them."""
+        with self._lock:
+            for key, waiting in self._waiting.items():
+                for arrivals in waiting:
+                    arrivals.put((key, RequestRefused(why)))
+
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.write(self._waker, b".")
@@ -162,9 +176,23 @@ class Listener:
             except Exception as exc:  # whatever it is: others wait for this thread
                 if time.monotonic() - began > LONGEST_PAUSE:
                     pause = FIRST_PAUSE
-                logger.warning("Results cannot be waited for at the moment, it is tried again: %s", exc)
+                error = translated(exc, self.connections.place) if isinstance(exc, REDIS_ERRORS) else exc
+                logger.warning("Results cannot be waited for at the moment, it is tried again: %s", error)
+                self._look_without_listening(error)
                 time.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _look_without_listening(self, error: Exception) -> None:
+        """Let arrive what is there; who waits for more is told if that is not only a matter of time."""
+        with self._lock:
+            waiting = list(self._waiting)
+        try:
+            for key, value in self._look(waiting).items() if waiting else ():
+                self._arrive(key, value)
+        except Exception as exc:  # the server is away altogether, or refuses this, too
+            logger.debug("Nor can they be looked at: %s", exc)
+        if isinstance(error, RequestRefused):
+            self._refuse(f"Results cannot be waited for. {error}")
 
     def _may_leave(self) -> bool:
         """Whether the thread is to end; from then on the next one who waits starts another."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pickle
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
@@ -25,6 +26,7 @@ from django_tasks.exceptions import (
     EncodeError,
     ImproperlyConfigured,
     OperationalError,
+    RequestRefused,
     TaskRevokedError,
     TimeoutError,
     WorkerLostError,
@@ -411,6 +413,57 @@ def test_a_server_that_is_away_from_the_beginning() -> None:
     with pytest.raises(OperationalError, match="cannot be reached") as caught:
         list(backend.wait(["id"], 60, None))
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.fixture
+def deaf(redis_url: str, redis_server: Redis) -> Iterator[RedisBackend]:
+    """A backend whose user may do everything but subscribe."""
+    acl = partial(redis_server.connect().execute_command, "ACL")
+    acl("SETUSER", "deaf", "on", ">secret", "~*", "+@all", "resetchannels")
+    backend = make(f"redis://deaf:secret@127.0.0.1:{redis_server.port}/0")
+    yield backend
+    backend.close()
+    acl("DELUSER", "deaf")
+
+
+def test_who_may_not_subscribe_is_told(deaf: RedisBackend) -> None:
+    async def wait() -> None:
+        async for _ in deaf.wait_async(["id"], 60):
+            pass
+
+    for act in (lambda: list(deaf.wait(["id"], 60, None)), lambda: asyncio.run(wait())):
+        with pytest.raises(RequestRefused, match=r"cannot be waited for.*does not let this user"):
+            act()
+
+
+def test_who_may_not_subscribe_finds_what_is_there(deaf: RedisBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, looks = deaf._look, []
+
+    def look(keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        found = real(keys)
+        if not looks:
+            looks.append(keys)
+            make(deaf.url.replace("deaf:secret@", "")).store([done(deaf)])
+        return found
+
+    monkeypatch.setattr(deaf, "_look", look)
+    assert [meta.task_id for meta in deaf.wait(["id"], 60, None)] == ["id"]
+
+
+def test_a_thread_that_cannot_be_started_is_started_by_the_next(
+    backend: RedisBackend, redis_server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError):
+            list(backend.wait(["id"], 60, None))
+    with meanwhile(lambda: [meta.task_id for meta in backend.wait(["id"], 10, None)]) as waiting:
+        wait_for(lambda: listeners(redis_server.connect()) == 1)
+        make(backend.url).store([done(backend)])
+    assert waiting.result() == ["id"]
 
 
 def test_the_connection_goes_when_nobody_waits(
