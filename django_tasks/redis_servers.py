@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.connection import BlockingConnectionPool, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
 
-from django_tasks.conf import mask_url
+from django_tasks.conf import mask_url, suggestion
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.redis_errors import REDIS_ERRORS, translated
 from django_tasks.redis_pool import FairQueue
@@ -37,13 +38,9 @@ class Servers:
 
     def _check_options(self, setting: str) -> None:
         for server in self.found.servers:
-            kind, arguments = self._kind_and_arguments(server)
-            try:
-                kind(**arguments)  # connects at its first command
-            except (TypeError, ValueError) as exc:
-                raise ImproperlyConfigured(
-                    f"{setting} = {self.place!r} has an option that cannot be used: {exc}"
-                ) from exc
+            _check(f"{setting} = {self.place!r}", *self._kind_and_arguments(server))
+        if self.found.master_name:
+            _check(f"{setting}: sentinel_kwargs", *self._sentinel(self.found.servers[0]))
 
     def connect(self) -> Client:
         """Return a client of the first server that answers as a master; of the only one without asking it."""
@@ -72,9 +69,7 @@ class Servers:
 
     def _ask_sentinel(self, server: dict[str, Any], seconds: float) -> dict[str, Any]:
         """Return where the sentinel says that the master is."""
-        address: dict[str, Any] = {name: server[name] for name in ("host", "port") if name in server}
-        arguments: dict[str, Any] = {"port": 26379, **self._common, **address, **self.found.sentinel_kwargs}
-        kind: Any = Connection
+        kind, arguments = self._sentinel(server)
         answer = ask(
             kind(**{**arguments, **timeouts(seconds)}), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.found.master_name
         )
@@ -82,6 +77,12 @@ class Servers:
             raise redis.ConnectionError(f"the sentinel knows no master {self.found.master_name!r}")
         host, port = answer
         return {**server, "host": host.decode() if isinstance(host, bytes) else host, "port": int(port)}
+
+    def _sentinel(self, server: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Return how to connect to a sentinel; ``ssl`` means TLS, as for kombu."""
+        address: dict[str, Any] = {name: server[name] for name in ("host", "port") if name in server}
+        arguments: dict[str, Any] = {"port": 26379, **self._common, **address, **self.found.sentinel_kwargs}
+        return SSLConnection if arguments.pop("ssl", False) else Connection, arguments
 
     def _make(self, server: dict[str, Any]) -> Client:
         kind, arguments = self._kind_and_arguments(server)
@@ -104,6 +105,32 @@ class Servers:
     def infos(self, client: Client, section: str) -> list[dict[str, Any]]:
         """Return what each server says of itself."""
         return [client.info(section)]
+
+
+def _check(what: str, kind: Any, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that a kind of connection does not take."""
+    known = {name for each in kind.__mro__ for name in _parameters(each)}
+    unknown = sorted(arguments.keys() - known)
+    if unknown:
+        public = sorted(known.intersection(inspect.signature(redis.Redis).parameters))
+        tls = kind is not SSLConnection and unknown[0] in _parameters(SSLConnection)
+        hint = ' It is for TLS: rediss://, for sentinels "ssl": True.' if tls else suggestion(unknown[0], public)
+        raise ImproperlyConfigured(
+            f"{what} has an option that cannot be used: {unknown[0]!r}.{hint} There are {', '.join(public)}."
+        )
+    try:
+        kind(**arguments)  # connects at its first command
+    except (TypeError, ValueError, redis.RedisError) as exc:
+        raise ImproperlyConfigured(f"{what} has an option that cannot be used: {exc}") from exc
+
+
+def _parameters(kind: Any) -> set[str]:
+    """Return the names of what the constructor of a class takes itself."""
+    own = vars(kind).get("__init__")
+    if not inspect.isfunction(own):
+        return set()
+    named = [each for each in inspect.signature(own).parameters.values() if each.kind is not each.VAR_KEYWORD]
+    return {each.name for each in named} - {"self"}
 
 
 def timeouts(seconds: float) -> dict[str, float]:

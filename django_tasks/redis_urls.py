@@ -66,7 +66,12 @@ def read_urls(setting: str, url: str, options: Mapping[str, Any]) -> ServerList:
     servers = [_read(setting, each, options) for each in urls]
     common = servers[0]
     master_name = common.pop("master_name", "")
-    sentinel_kwargs = dict(common.pop("sentinel_kwargs", None) or {})
+    sentinel_kwargs = common.pop("sentinel_kwargs", None) or {}
+    if not isinstance(sentinel_kwargs, Mapping):
+        raise ImproperlyConfigured(
+            f"{setting}: sentinel_kwargs has to be a dictionary of redis-py's options, such as "
+            f'{{"password": "..."}}, not {type(sentinel_kwargs).__name__}.'
+        )
     limit = common.pop("max_connections", MAX_CONNECTIONS)
     for other in servers[1:]:
         for name in ("master_name", "sentinel_kwargs", "max_connections"):
@@ -84,7 +89,7 @@ def read_urls(setting: str, url: str, options: Mapping[str, Any]) -> ServerList:
         )
     if first == CLUSTER and any(each["db"] for each in servers):
         raise ImproperlyConfigured(f"{setting} = {mask_url(url)!r}: a cluster has no other database than number 0.")
-    return ServerList(servers, master_name if first == SENTINEL else "", sentinel_kwargs, limit)
+    return ServerList(servers, master_name if first == SENTINEL else "", dict(sentinel_kwargs), limit)
 
 
 def _single_urls(url: str) -> list[str]:

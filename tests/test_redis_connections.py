@@ -61,6 +61,9 @@ def fails(connections: RedisConnections) -> str:
         pytest.param("redis://localhost/name", "cannot be read", id="database"),
         pytest.param("redis://:hun#ter2@host/0", "cannot be read", id="unquoted"),
         pytest.param("redis://:hunter2@host/0?ssl_what=1", "option that cannot be used", id="option"),
+        pytest.param("rediss://:hunter2@host?ssl_ca_cert=a", r"'ssl_ca_cert'. Did you mean ssl_ca_certs\?", id="name"),
+        pytest.param("redis://:hunter2@host/0?ssl_ca_certs=a", "'ssl_ca_certs'. It is for TLS", id="TLS"),
+        pytest.param("rediss://:hunter2@host/0?ssl_cert_reqs=so", "option that cannot be used", id="value of TLS"),
         pytest.param("redis://:hunter2@host/0?socket_timeout=soon", "cannot be read", id="value"),
         pytest.param("sentinel://:hunter2@a;redis://b", "mixes", id="mixed"),
         pytest.param("sentinel://:hunter2@a", "master_name", id="no name of the master"),
@@ -337,6 +340,44 @@ def test_versions(server: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # -- sentinels
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"passwrd": "hunter2"}, r"sentinel_kwargs .* 'passwrd'. Did you mean password\?"),
+        ({"ssl": True, "ssl_ca_cert": "hunter2"}, r"'ssl_ca_cert'. Did you mean ssl_ca_certs\?"),
+        ({"ssl_ca_certs": "hunter2"}, "'ssl_ca_certs'. It is for TLS: rediss://, for sentinels .ssl"),
+        ("hunter2", "sentinel_kwargs has to be a dictionary"),
+    ],
+)
+def test_bad_arguments_for_sentinels(arguments: Any, says: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=says) as caught:
+        connect("sentinel://host", options={"master_name": "ours", "sentinel_kwargs": arguments})
+    assert "hunter2" not in str(caught.value)
+
+
+class TLSSentinel(Sentinel):
+    """One that speaks nothing but TLS; the server that it watches does not."""
+
+    def __init__(self, master: Redis, certificates: Path) -> None:
+        self.certificates = certificates
+        super().__init__(master)
+
+    def command(self) -> list[str]:
+        command = super().command()
+        cert, key = (str(self.certificates / name) for name in ("cert.pem", "key.pem"))
+        files = ["--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert]
+        return [*command, "--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no", *files]
+
+
+def test_sentinels_with_tls(server: Redis, certificates: Path) -> None:
+    """As kombu has it: ``ssl`` is for the sentinels alone."""
+    with TLSSentinel(server, certificates) as sentinel:
+        url, cert = f"sentinel://localhost:{sentinel.port}", str(certificates / "cert.pem")
+        options = {"master_name": "ours", "sentinel_kwargs": {"ssl": True, "ssl_ca_certs": cert}}
+        assert ping(connect(url, options=options))
+        assert "cannot be reached" in fails(connect(url, options={"master_name": "ours"}))
 
 
 def test_sentinels_tell_the_master_before_and_after_a_fail_over(server: Redis) -> None:
