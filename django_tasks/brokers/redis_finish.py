@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from django_tasks import states
 from django_tasks.backends.redis import META, Entry, RedisBackend
 from django_tasks.brokers.base import Follow, Settlement, Verb
 from django_tasks.brokers.redis_envelopes import dead_letter, facts_after, with_flags
@@ -24,6 +25,8 @@ MOST_BYTES = 4 * 1024 * 1024
 HELD = Script(DIRECTORY, "ledger", "held")
 ACK, FINISH = Script(DIRECTORY, "ledger", META, "ack"), Script(DIRECTORY, "ledger", META, "finish")
 NOTHING = Entry(b"", "", b"")
+#: Milliseconds for which it is known that a delivery has ended: longer than it takes until its worker tries again.
+ENDED_AGE = 60_000
 #: Makes of a meta what is stored.
 MakeEntry = Callable[["TaskMeta"], Entry]
 
@@ -44,7 +47,7 @@ class Finisher:
         self.ledger = broker.ledger
 
     def confirm(self, settlements: Sequence[Settlement]) -> list[Settlement]:
-        """Return those whose lease holds."""
+        """Return those whose lease holds, or that have ended by an earlier try, whose answer got lost."""
         if not settlements:
             return []
         group, numbers = numbered(s.delivery.handle.list for s in settlements)
@@ -86,6 +89,8 @@ class Finisher:
         endings = []
         for outcome in outcomes:
             entry = NOTHING if outcome.meta is None else make_entry(outcome.meta)
+            if entry is NOTHING and outcome.settlement is not None and _matters_later(outcome):
+                entry = _mark(outcome.settlement)
             messages = follow(outcome)
             endings.append(Ending(outcome.settlement, self._outgoing(messages) if messages else (), entry))
         lost: set[int] = set()
@@ -171,6 +176,18 @@ def _chunks(endings: Sequence[Ending]) -> Iterator[tuple[int, Sequence[Ending]]]
             start, size = place, len(ending.entry.data)
     if endings:
         yield start, endings[start:]
+
+
+def _matters_later(outcome: Outcome) -> bool:
+    """Whether something is done once it is known that an outcome counts."""
+    return outcome.tell is not None or outcome.state in states.EXCEPTION_STATES
+
+
+def _mark(settlement: Settlement) -> Entry:
+    """Return what stands for a result where the script stores none: it tells who tries again, since an answer got lost,
+    that this very delivery has ended."""
+    name, _, field = settlement.delivery.handle
+    return Entry(f"{own_prefix(name)}ended.{field}".encode(), ENDED_AGE, b"1")
 
 
 def _is_redelivered(settlement: Settlement) -> bool:

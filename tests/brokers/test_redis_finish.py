@@ -93,6 +93,25 @@ def test_what_was_finished_already_counts_though_its_answer_got_lost(app: App, f
     assert len(waiting(app)) == (2 if followed else 0)
 
 
+@FOLLOWED
+@pytest.mark.parametrize("number", ["0", "1"])
+@pytest.mark.parametrize("ignored", [True, False])
+def test_who_is_told_hears_of_it_though_the_answer_got_lost(
+    redis_url: str, redis_server: Redis, client: Any, number: str, ignored: bool, followed: bool
+) -> None:
+    """Also where no result in the same script says so: there is none, or it is elsewhere."""
+    with app_of_test(redis_url, backend=redis_server.url(number)) as app:
+        app.task(name="echo")(lambda value: value)
+        outcomes = run(app, "a", "b", link=signature("echo") if followed else None, ignore_result=ignored)
+        for outcome in outcomes:
+            outcome.tell = lambda _: None
+        assert finish(app, outcomes) == finish(app, outcomes) == outcomes
+        assert len(waiting(app)) == (2 if followed else 0)
+        assert held(app) == 0
+        assert all(0 < client.ttl(key) <= 60 for key in client.scan_iter("{celery}.ended.*"))
+        app.close()
+
+
 def test_every_verb_in_one_batch(app: App) -> None:
     outcomes = run(app, *range(5), link=signature("echo"))
     for outcome, verb in zip(outcomes, (Verb.ACK, Verb.RETURN, Verb.DEAD, Verb.RETURN, Verb.ACK), strict=True):

@@ -9,6 +9,8 @@
 --   {<list>}.delayed       zset: envelope -> when it is due
 --   {<list>}.facts         hash: SHA-1 of an envelope on the list or delayed -> facts, for those few that have any
 --   {<list>}.cause.<d>     string, there for some minutes: a message with this digest of id and cause has been sent
+--   {<list>}.ended.<h>     string, there for a minute: the delivery of this handle has ended, and more is to be done when
+--                          its worker knows that; where a result of the same end says so, there is none
 --   {<list>}.dead          hash: dead letters: handle -> JSON of what is known LF envelope
 --
 -- Facts are "deaths refusals alone admitted" as numbers; a later version may add more of them behind these. All times are
