@@ -310,7 +310,9 @@ SETTINGS: tuple[Setting, ...] = (
         ("CELERY_DEFAULT_RATE_LIMIT",),
     ),
     Setting(
-        "TASK_DEFAULT_PRIORITY", None, PRIORITY, "The priority of calls that name none.", ("CELERY_DEFAULT_PRIORITY",)
+        "TASK_DEFAULT_PRIORITY", None, PRIORITY,
+        "The priority of calls that name none: the highest number is the most urgent, on Redis 0.",
+        ("CELERY_DEFAULT_PRIORITY",),
     ),
     Setting(
         "TASK_INHERIT_PARENT_PRIORITY", False, FLAG, "Whether a task called by another takes over its priority.",

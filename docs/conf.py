@@ -1,16 +1,14 @@
-"""Sphinx settings: ``make docs``. The table of settings is written into its page here, from the one in the code."""
+"""Sphinx settings: ``make docs``."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from django_tasks import __version__  # noqa: E402 - only found after the line above
-from django_tasks.conf import settings_table  # noqa: E402
 
 project = "django-celeriac"
 author = "django-celeriac contributors"
@@ -27,16 +25,3 @@ html_theme = "furo"
 html_title = f"django-celeriac {version}"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
-
-#: What stands in a page for the table of all settings.
-MARKER = "<!-- the table of all settings -->"
-
-
-def insert_settings(app: Any, page: str, source: list[str]) -> None:
-    """Replace the marker in a page (a receiver of Sphinx's ``source-read``)."""
-    source[0] = source[0].replace(MARKER, settings_table())
-
-
-def setup(app: Any) -> None:
-    """Connect the function above."""
-    app.connect("source-read", insert_settings)
