@@ -156,6 +156,8 @@ class RedisBroker(Broker):
         group = self.lists.group(self.register.queues())
         deliveries = self.ledger.rescue(group, silence, dead, janitor, lease, RESCUE_LIMIT)
         self._elsewhere.update(delivery.handle.list for delivery in deliveries)
+        if dead:
+            self.register.remove(dead)
         if len(deliveries) < RESCUE_LIMIT:
             self._rescued_at = now
             if silence is not None:

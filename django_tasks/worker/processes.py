@@ -135,12 +135,15 @@ class Processes:
     def _worker_died(self, pid: int, status: int) -> None:
         self._told.discard(pid)
         self._killed.discard(pid)
-        for seat in self.workers.pop(pid):
+        seats = self.workers.pop(pid)
+        intended = any(seat.verdict == shared.TERMINATED and seat.pid == pid for seat in seats)
+        for seat in seats:
             # The janitor may have seen to it before us, and a new process have taken it.
             if seat.state != shared.FREE and seat.pid == pid:
                 seat.state = shared.DEAD
         if status and not self.page.stopping:
-            logger.error("Worker process %d %s", pid, _how(status))
+            level, why = (logging.INFO, ", since its task was revoked") if intended else (logging.ERROR, "")
+            logger.log(level, "Worker process %d %s%s", pid, _how(status), why)
 
     def watch_janitor(self, now: float) -> None:
         """Have a janitor that goes round: without one the leases run out."""

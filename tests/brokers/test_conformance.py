@@ -554,6 +554,14 @@ def test_goodbye_forgets_a_worker(broker: Broker) -> None:
     broker.goodbye([])
 
 
+def test_a_worker_that_was_seen_to_die_is_forgotten_at_once(broker: Broker) -> None:
+    assert broker.browser is not None
+    for each in ("worker", "other", "janitor"):
+        Hand(broker, each).beat()
+    rescue(broker, "worker")
+    assert {each.identity for each in broker.browser.workers()} == {"janitor", "other"}
+
+
 # -- reservations that nobody knows of
 
 

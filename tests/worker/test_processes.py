@@ -254,7 +254,7 @@ def test_max_memory_per_child(spawn: Spawn) -> None:
 
 
 def test_terminate(spawn: Spawn, path: Path) -> None:
-    spawn("-c", "1")
+    worker = spawn("-c", "1", "-l", "INFO")
     result = jobs.hold.delay(str(path))
     pid = wait_for_run(path)
     result.revoke(terminate=True)
@@ -264,6 +264,7 @@ def test_terminate(spawn: Spawn, path: Path) -> None:
         result.get(timeout=5)
     wait_for(lambda: size() == Size(), message="the message to be settled")
     assert len(begun(path)) == 1
+    worker.wait_for_log(f"INFO/MainProcess] Worker process {pid} was killed by SIGKILL, since its task was revoked")
 
 
 # -- stopping
