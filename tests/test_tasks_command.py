@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, transaction
 
 from django_tasks import App, shared_task, states
 from django_tasks.backends.orm import ORMBackend
@@ -533,6 +533,28 @@ def test_without_a_worker(database_app: App) -> None:
     assert tasks("queues").err == "Note: No worker is running: `manage.py runworker` starts one.\n"
     add.apply_async((1, 1), queue="mail")
     assert tasks("queues").err == "Note: No worker is running: `manage.py runworker -Q celery,mail` starts one.\n"
+
+
+def test_what_another_broker_has_left_behind(database_app: App, redis_url: str) -> None:
+    add.delay(1, 1)
+    database_app.conf.update(broker_url=redis_url, task_outbox=True)
+    alive(database_app)
+    left = (
+        "Note: 1 message waits in django-db://default, which BROKER_URL does not name. A worker with "
+        "BROKER_URL = 'django-db://default' runs what is left there.\n"
+    )
+    assert tasks("queues").err == left
+    with transaction.atomic():
+        add.delay_many([(2, 2), (3, 3)])
+        QueuedMessage.objects.filter(status=QueuedMessage.OUTBOX).update(lease=0)  # as if this process were to die
+    assert tasks("queues").err == "Note: 2 messages wait in the outbox of database 'default'.\n" + left
+    database_app.conf.update(task_outbox=False)
+    assert tasks("queues").err == (
+        f"{left}Note: 2 messages wait in the outbox of database 'default', and no worker publishes them. Workers with "
+        "TASK_OUTBOX = True do.\n"
+    )
+    database_app.conf.update(broker_url="django-db://")
+    assert "waits in django-db" not in tasks("queues").err
 
 
 def test_queues_name_the_tasks_that_nobody_knows(app: App) -> None:

@@ -54,7 +54,7 @@ LAYERS = (
     {"brokers", "backends"} | {"models"},
     {"task", "canvas", "result"}
     | {"async_result", "control", "decorators", "eager", "eager_result", "executor"}
-    | {"finish", "outbox", "producer", "publishing", "refusal"},
+    | {"finish", "outbox", "producer", "publishing", "refusal", "stranded"},
     {"app", "celery_api"},
     {"worker", "beat"} | {"operations"},
     {"admin", "management", "contrib"}

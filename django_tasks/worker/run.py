@@ -61,6 +61,7 @@ def _run(app: App, given: dict[str, Any], stop: StopSignals) -> int:
     with _pidfile(options.pidfile):
         _introduce(_facts(app, options), bool(given.get("json")))
         warn_of_limits(app, options, given.get("concurrency"))
+        _warn_of_stranded(app)
         if signals.worker_init.receivers:
             signals.worker_init.send(sender=options)
         stop.hold()
@@ -96,6 +97,14 @@ def check_stores(app: App) -> None:
             store.check()
         except OperationalError as exc:
             logger.error("%s cannot be reached, waiting for them: %s", what, exc)
+
+
+def _warn_of_stranded(app: App) -> None:
+    """Say which messages this worker is not going to run, though they wait in the project's databases."""
+    from django_tasks.stranded import stranded  # its models cannot be imported before Django is set up
+
+    for left in stranded(app):
+        logger.warning("%s", left)
 
 
 def warn_of_limits(app: App, options: WorkerOptions, concurrency: int | None) -> None:

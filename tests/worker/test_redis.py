@@ -82,6 +82,28 @@ def test_a_killed_worker_loses_nothing(app: App, spawn: Spawn, tmp_path: Path) -
     wait_for(lambda: is_empty(app))
 
 
+def test_a_process_that_is_killed_with_its_task_is_no_longer_listed(app: App, spawn: Spawn, tmp_path: Path) -> None:
+    """Long before its last sign of life is too old."""
+    path = tmp_path / "runs"
+    spawn("-c", "1", WORKER_LEASE=600)
+    result = jobs.hold.delay(str(path))
+    wait_for(lambda: len(jobs.read(path)) == 1)
+
+    def listed() -> list[str]:
+        return [each.identity for each in app.broker.browser.workers() if not each.janitor]
+
+    wait_for(lambda: len(listed()) == 1)
+    (killed,) = listed()
+    result.revoke(terminate=True)
+    wait_for(lambda: len(listed()) == 1 and killed not in listed(), message="one process in the place of the other")
+
+
+def test_messages_left_in_the_database_are_told_at_the_start(app: App, spawn: Spawn) -> None:
+    with app_of_test("django-db://"):
+        add.delay(1, 1)
+    spawn().wait_for_log("1 message waits in django-db://default, which BROKER_URL does not name.")
+
+
 def test_workers_go_on_after_their_server_was_killed(app: App, spawn: Spawn, server: Redis) -> None:
     worker = spawn("-c", "2")
     assert add.delay(1, 2).get(timeout=20) == 3

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from django_tasks.brokers.browse import SeenWorker
 from django_tasks.management.tables import in_words
 from django_tasks.operations import look
+from django_tasks.stranded import stranded
 
 if TYPE_CHECKING:
     from django_tasks.app import App
@@ -26,6 +27,7 @@ def of_queues(app: App, queues: Sequence[look.QueueState]) -> Iterator[str]:
         yield f"The workers do not know the task {tasks}: restart them after a change of code."
     for alias, size in look.unpublished(app):
         yield f"{size} messages wait in the outbox of database {alias!r}."
+    yield from stranded(app)
 
 
 def _start(app: App, lonely: Sequence[str]) -> str:
