@@ -847,11 +847,11 @@ def test_dead(database_app: App) -> None:
 
 def test_options_before_the_verb_count(database_app: App) -> None:
     first, second = bury(database_app, add.delay(1, 1)), bury(database_app, fail.delay())
-    assert ok("dead", "--task", ADD, "drop", "--all") == "1 dead letter dropped.\n"
+    assert ok("dead", "--task", ADD, "drop", "--all", "--yes") == "1 dead letter dropped.\n"
     assert ids(messages(database_app)) == [second]
     ran = tasks("dead", "--json", "resend", "--all", "--task", ADD)
     assert (ran.json, first in ran.out) == ({"resent": []}, False)
-    ran = tasks("dead", "--limit", "1", "drop", "--all")
+    ran = tasks("dead", "--limit", "1", "drop", "--all", "--yes")
     assert (ran.code, ran.err.partition(";")[0]) == (2, "--limit is for the list of dead letters")
     assert ids(messages(database_app)) == [second]
 
@@ -882,6 +882,31 @@ def test_purge_asks(
     assert asked.err == "Revoke 3 waiting or delayed messages (celery: 2, mail: 1)? Type yes to go on: "
     assert len(messages(database_app)) == left
     assert (ran.out == "3 messages purged.\n") == (code == 0)
+
+
+def test_dead_drop_all_asks(
+    database_app: App, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dead = [bury(database_app, add.delay(1, each)) for each in range(4)]
+    for text, code in (("no\n", 1), ("", 2)):
+        reply(monkeypatch, text)
+        assert tasks("dead", "drop", "--all").code == code
+        assert capsys.readouterr().err == "Delete 4 dead letters? Type yes to go on: "
+    assert len(messages(database_app, DEAD)) == 4
+    assert data("dead", "drop", dead[0]) == {"dropped": 1}  # who names them means them
+    reply(monkeypatch, "yes\n")
+    assert data("dead", "drop", "--all", "--task", FAIL) == {"dropped": 0}
+    assert capsys.readouterr().err == f"Delete all dead letters of {FAIL}? Type yes to go on: "
+    assert data("dead", "drop", "--all", "--yes") == {"dropped": 3}
+    assert data("dead", "drop", "--all") == {"dropped": 0}
+
+
+def test_a_misspelt_option_shows_the_usage_of_its_subcommand(database_app: App) -> None:
+    for arguments in (["dead", "drop"], ["purge"]):
+        ran = manage("tasks", *arguments, "--yess")
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err.startswith(f"usage: __main__.py tasks {' '.join(arguments)} [-h]")
+        assert ran.err.endswith("error: unrecognized arguments: --yess\n")
 
 
 @pytest.mark.parametrize("option", ["--yes", "--no-input", "--noinput"])

@@ -34,7 +34,12 @@ def resend(app: App, options: dict[str, Any]) -> Answer:
 
 def drop(app: App, options: dict[str, Any]) -> Answer:
     """``tasks dead drop``."""
-    count = act.drop(app, _chosen(options), options["task"] or "")
+    ids, task = _chosen(options), options["task"] or ""
+    if ids is None and not options["yes"]:
+        count = sum(each.size.dead for each in look.queues(app))
+        if count:
+            _confirm(f"Delete all dead letters of {task}?" if task else f"Delete {_count(count, 'dead letter')}?")
+    count = act.drop(app, ids, task)
     return Answer({"dropped": count}, f"{_count(count, 'dead letter')} dropped.")
 
 
@@ -61,12 +66,12 @@ def purge(app: App, options: dict[str, Any]) -> Answer:
         return Answer({"purged": 0}, "Nothing is waiting.")
     if not options["yes"]:
         each = ", ".join(f"{name}: {size:,}" for name, size in sizes.items())
-        _confirm(f"Revoke {_count(sum(sizes.values()), 'waiting or delayed message')} ({each})?", options)
+        _confirm(f"Revoke {_count(sum(sizes.values()), 'waiting or delayed message')} ({each})?")
     count = act.purge(app, queue)
     return Answer({"purged": count}, f"{_count(count, 'message')} purged.")
 
 
-def _confirm(question: str, options: dict[str, Any]) -> None:
+def _confirm(question: str) -> None:
     """Ask on standard error, so that standard output holds nothing but the answer.
 
     Raises:

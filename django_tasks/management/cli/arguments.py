@@ -6,6 +6,8 @@ from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
 from typing import Any
 
+from django.core.management.base import CommandParser
+
 from django_tasks.management.cli import actions, reports
 from django_tasks.operations import act
 
@@ -13,11 +15,22 @@ from django_tasks.operations import act
 _DJANGO = {"--settings": True, "--pythonpath": True, "--traceback": False, "--no-color": False, "--force-color": False}
 
 
+class Subparser(CommandParser):
+    """The parser of a subcommand, which shows its own usage for an option that there is not."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; what is left over is an error here, not in the parser above."""
+        found, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return found, rest
+
+
 class Subcommands:
     """Adds subcommands to a parser, which works without, too; each is answered by a function of ``(app, options)``."""
 
     def __init__(self, parser: ArgumentParser, dest: str) -> None:
-        self.parsers = parser.add_subparsers(dest=dest)
+        self.parsers = parser.add_subparsers(dest=dest, parser_class=Subparser)
 
     def add(self, name: str, answer: Callable[..., Any], text: str) -> ArgumentParser:
         """Add one, with ``text`` as its help."""
@@ -64,9 +77,11 @@ def _add_dead(subcommands: Subcommands) -> None:
     parser.add_argument("--task", metavar="NAME", help="only of this task")
     parser.add_argument("--limit", type=_positive, metavar="N", help="how many at most (20)")
     verbs = Subcommands(parser, "verb")
+    drop = verbs.add("drop", actions.drop, "delete dead letters; their results stay")
+    _add_yes(drop.add_argument)
     for parser in (
         verbs.add("resend", actions.resend, "let dead letters run after all, their old outcome forgotten"),
-        verbs.add("drop", actions.drop, "delete dead letters; their results stay"),
+        drop,
     ):
         parser.add_argument("ids", nargs="*", metavar="ID")
         parser.add_argument("--all", action="store_true", help="all there are")
@@ -76,7 +91,7 @@ def _add_dead(subcommands: Subcommands) -> None:
 def _add_calls(subcommands: Subcommands) -> None:
     add = subcommands.add("purge", actions.purge, "revoke everything that waits").add_argument
     add("queue", nargs="?", metavar="QUEUE", help="on this queue (all)")
-    add("--yes", "--no-input", "--noinput", action="store_true", dest="yes", help="do not ask")
+    _add_yes(add)
     add = subcommands.add("revoke", actions.revoke, "cancel calls").add_argument
     add("ids", nargs="+", metavar="ID")
     add("--terminate", action="store_true", help="also stop the process that runs it")
@@ -90,6 +105,10 @@ def _add_calls(subcommands: Subcommands) -> None:
     add("--queue", metavar="QUEUE", help="queue to send it to (the task's own)")
     add("--countdown", type=_seconds, metavar="SECONDS", help="run it that much later")
     _add_wait(add)
+
+
+def _add_yes(add: Callable[..., Any]) -> None:
+    add("--yes", "--no-input", "--noinput", action="store_true", dest="yes", help="do not ask")
 
 
 def _add_wait(add: Callable[..., Any]) -> None:
