@@ -966,10 +966,11 @@ def test_orders(database_app: App) -> None:
     given = [(order.kind, order.node, order.arguments) for order in control.orders(0)]
     assert given == [("pause", "", {}), ("resize", "celery@two", {"by": 3}), ("resize", "", {"by": -2}),
                      ("shutdown", "celery@one", {}), ("shutdown", "celery@two", {})]  # fmt: skip
+    assert "at most 4 more than it began with; one with --autoscale, or in another pool" in ok("grow", 9)
     ran = tasks("resume", "--destination", "celery@three")
     assert ran.err == "No worker 'celery@three' is running; there is celery@one, celery@two."
     assert tasks("grow", "0").code != 0
-    assert len(control.orders(0)) == 5
+    assert len(control.orders(0)) == 6
 
 
 def test_a_worker_obeys(spawn_worker: Callable[..., WorkerProcess], database_app: App) -> None:

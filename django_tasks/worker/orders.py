@@ -59,13 +59,17 @@ class Orders:
             self.page.paused = order.kind == control.PAUSE
             logger.warning("Told to %s", order.kind)
         elif order.kind == control.RESIZE and self._can_resize():
-            self.page.wanted = max(1, min(self.page.wanted + order.arguments["by"], len(self.page.seats) // 2))
-            logger.warning("Told to run %d processes", self.page.wanted)
+            most = len(self.page.seats) // 2
+            asked = self.page.wanted + order.arguments["by"]
+            self.page.wanted = max(1, min(asked, most))
+            note = f", the most that this worker can have ({asked} were asked for)" if asked > most else ""
+            logger.warning("Told to run %d processes%s", self.page.wanted, note)
         elif order.kind == control.SHUTDOWN:
             logger.warning("Told to shut down")
             self.page.shutdown_ordered = 1
         else:
-            logger.warning("Order %r cannot be carried out by this worker", order.kind)
+            why = ": it scales itself (--autoscale)" if order.kind == control.RESIZE and self.options.least else ""
+            logger.warning("Order %r cannot be carried out by this worker%s", order.kind, why)
 
     def _can_resize(self) -> bool:
         # A worker that scales itself would undo it.

@@ -24,6 +24,8 @@ FREE, STARTING, IDLE, BUSY, DEAD = range(5)
 #: Why a process was killed.
 NONE, TIME_LIMIT, TERMINATED, SHUTDOWN, STUCK = range(5)
 
+#: Processes that orders can add to those that a worker began with.
+SPARE = 4
 #: Leases that a seat can hold at once: the batch in work and one being reserved, with room to spare.
 LEASES = 4
 #: Bytes that a text can have.

@@ -41,7 +41,7 @@ class Supervisor:
         self.app = app
         self.options = options
         # Twice the seats: a dead process keeps its own until the janitor has seen to what it held.
-        self.page = Page(2 * options.concurrency + 8, options.healthcheck_file)
+        self.page = Page(2 * (options.concurrency + shared.SPARE), options.healthcheck_file)
         self.page.supervisor_pid = os.getpid()
         self.page.wanted = options.processes
         self.processes = Processes(app, options, self.page)

@@ -188,5 +188,5 @@ def test_a_process_that_is_killed_is_replaced(spawn: Spawn, tmp_path: Path) -> N
 def test_orders_to_resize_are_not_for_a_worker_that_scales_itself(spawn: Spawn) -> None:
     worker = spawn("--autoscale", "3,1", "-n", "scaled@test")
     get_current_app().control.pool_grow(1, ["scaled@test"])
-    worker.wait_for_log("Order 'resize' cannot be carried out by this worker")
+    worker.wait_for_log("Order 'resize' cannot be carried out by this worker: it scales itself (--autoscale)")
     assert len(processes(worker)) == 1

@@ -517,7 +517,7 @@ def test_orders_to_others(app: App, obeying: Janitor, page: Page, clock: Clock) 
     assert not page.paused
 
 
-def test_resize(app: App, obeying: Janitor, page: Page, clock: Clock) -> None:
+def test_resize(app: App, obeying: Janitor, page: Page, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     page.wanted = 1
     app.control.pool_grow(1)
     obey(obeying, clock)
@@ -525,6 +525,7 @@ def test_resize(app: App, obeying: Janitor, page: Page, clock: Clock) -> None:
     app.control.pool_grow(50)  # no more than there can be
     obey(obeying, clock)
     assert page.wanted == 2
+    assert "Told to run 2 processes, the most that this worker can have (52 were asked for)" in caplog.text
     app.control.pool_shrink(50)  # one always stays
     obey(obeying, clock)
     assert page.wanted == 1

@@ -13,6 +13,7 @@ from django_tasks.control import signal_number
 from django_tasks.management.cli.answer import Answer, usage_error
 from django_tasks.management.cli.reports import ended
 from django_tasks.operations import act, look
+from django_tasks.worker.shared import SPARE
 
 if TYPE_CHECKING:
     from django_tasks.app import App
@@ -169,6 +170,11 @@ def tell(app: App, options: dict[str, Any]) -> Answer:
     text = f"Told to {order}: {', '.join(nodes) or 'all workers'}. It takes up to 2 s."
     if order == act.PAUSE:
         text += " They stay paused until `tasks resume`."
+    if order == act.GROW:
+        text += (
+            f" Each gets at most {SPARE} more than it began with; one with --autoscale, or in another pool than "
+            "prefork, does not obey."
+        )
     if order == act.SHRINK:
-        text += " One process always stays."
+        text += " One process always stays; a worker with --autoscale, or in another pool than prefork, does not obey."
     return Answer({"order": order, "workers": nodes}, text)
