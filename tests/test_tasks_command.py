@@ -495,6 +495,7 @@ def test_queues(database_app: App) -> None:
     assert celery.pop("oldest") == pytest.approx(20, abs=15)
     assert celery == {"queue": "celery", "waiting": 1, "delayed": 1, "running": 1, "dead": 1, "workers": 2}
     assert (mail["waiting"], mail["workers"]) == (1, 0)
+    assert (reports["waiting"], reports["oldest"]) == (0, None)
 
 
 def test_workers(database_app: App) -> None:

@@ -32,10 +32,11 @@ class Facts:
         app: the app's name.
         broker: the broker's URL; passwords are masked.
         results: the result backend's URL; passwords are masked.
-        concurrency: how many tasks run at once; for a worker that scales itself, from where to where.
+        concurrency: how many tasks run at once, at most.
         pool: what runs them (``prefork``, ``threads``, ``solo``).
         queues: names of the queues that the worker takes tasks from, the first first.
         tasks: names of the tasks that it knows.
+        least: how many run at once at least, for a worker that scales itself; 0 for others.
     """
 
     node: str
@@ -44,14 +45,16 @@ class Facts:
     app: str
     broker: str
     results: str
-    concurrency: int | str
+    concurrency: int
     pool: str
     queues: Sequence[str]
     tasks: Iterable[str]
+    least: int = 0
 
 
 def banner(facts: Facts) -> str:
     """Return the text that a worker prints when it starts: who it is, what it is connected to and what it can run."""
+    concurrency = f"{{min={facts.least}, max={facts.concurrency}}}" if facts.least else facts.concurrency
     head = [
         "",
         f"{facts.node}  django-celeriac {facts.version}",
@@ -61,7 +64,7 @@ def banner(facts: Facts) -> str:
         f"  app:          {facts.app}",
         f"  broker:       {mask_url(facts.broker)}",
         f"  results:      {mask_url(facts.results)}",
-        f"  concurrency:  {facts.concurrency} ({facts.pool})",
+        f"  concurrency:  {concurrency} ({facts.pool})",
     ]
     sections = [*_section("queues", facts.queues), *_section("tasks", sorted(facts.tasks))]
     return "\n".join([*_beside(ART.strip("\n").splitlines(), head), *sections, ""])

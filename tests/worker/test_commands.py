@@ -104,6 +104,13 @@ def test_json(spawn_worker: Spawn, tmp_path: Path) -> None:
     assert any("careful" in record["message"] and record["task_id"] == loud.id for record in records)
 
 
+def test_json_of_a_worker_that_scales_itself(spawn_worker: Spawn) -> None:
+    worker = spawn_worker("--autoscale", "3,1", "-l", "INFO", "--json", "--burst")
+    assert worker.wait() == 0
+    first = json.loads(worker.log.splitlines()[0])
+    assert (first["concurrency"], first["least"]) == (3, 1)
+
+
 def test_logfile(spawn_worker: Spawn, tmp_path: Path) -> None:
     add.delay(1, 1)
     path = tmp_path / "log"

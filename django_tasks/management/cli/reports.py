@@ -46,7 +46,8 @@ def queues(app: App, options: dict[str, Any]) -> Answer:
     found = look.queues(app)
     data = [
         {"queue": each.name, "waiting": each.size.waiting, "delayed": each.size.delayed, "running": each.size.reserved,
-         "dead": each.size.dead, "oldest": round(each.size.oldest, 1), "workers": each.workers}
+         "dead": each.size.dead, "oldest": round(each.size.oldest, 1) if each.size.waiting else None,
+         "workers": each.workers}
         for each in found
     ]  # fmt: skip
     rows = [
