@@ -1025,11 +1025,18 @@ def test_results_that_cannot_be_listed(database_app: App) -> None:
     sent = add.delay(1, 1).id
     ran = tasks("list")
     assert sent in ran.out
-    assert ran.err == "Note: Calls that have ended are left out: this RESULT_BACKEND cannot list its results.\n"
+    assert (
+        ran.err
+        == "Note: Calls that have ended are left out: only RESULT_BACKEND = 'django-db://' can list its results.\n"
+    )
     ran = tasks("list", "--state", "SUCCESS")
     assert (ran.code, ran.out) == (1, "")
-    assert ran.err.startswith("The result backend of RESULT_BACKEND (django-cache://) cannot list its results.")
+    assert ran.err.startswith("The result backend of RESULT_BACKEND (django-cache://) cannot list its results. With ")
+    assert "RESULT_BACKEND = 'django-db://'" in ran.err
     drain(database_app)
+    ran = tasks("rerun", sent)
+    assert ran.code == 1
+    assert ran.err.endswith(" With RESULT_EXTENDED = True, results that are stored from then on do.")
     assert data("result", sent)["result"] == 2
     assert data("show", sent)["result"]["result"] == 2
     dead = bury(database_app, add.delay(3, 4))

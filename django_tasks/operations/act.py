@@ -13,7 +13,16 @@ from django_tasks.brokers.browse import DEAD, DELAYED, RUNNING, WAITING, Browser
 from django_tasks.exceptions import DecodeError, TaskRevokedError
 from django_tasks.finish import failure, finish
 from django_tasks.message import Message, decode_envelope
-from django_tasks.operations.look import Call, OperationFailed, browser_of, find, known, suggestion, workers
+from django_tasks.operations.look import (
+    Call,
+    OperationFailed,
+    browser_of,
+    find,
+    known,
+    lists_results,
+    suggestion,
+    workers,
+)
 from django_tasks.outcome import TaskMeta
 
 if TYPE_CHECKING:
@@ -153,9 +162,12 @@ def rerun(app: App, task_id: str) -> AsyncResult[Any]:
         raise OperationFailed(f"Task {task_id} has not ended: it is {call.state}. Revoke it first, or let it end.")
     args, kwargs = _arguments(app, call.message) if call.message else _stored_arguments(call.meta)
     if not call.task or not isinstance(args, (list, tuple)) or not isinstance(kwargs, dict):
+        cure = ""
+        if not (call.task or app.conf.result_extended or lists_results(app)):
+            cure = " With RESULT_EXTENDED = True, results that are stored from then on do."
         raise OperationFailed(
             f"Task {task_id} cannot be run again: its result does not hold its name and arguments in a form that "
-            "can be read back."
+            f"can be read back.{cure}"
         )
     return app.send_task(call.task, args, kwargs, queue=call.queue or None, headers={RERUN_OF: task_id})
 

@@ -171,7 +171,7 @@ def calls(app: App, *, state: str = "", queue: str = "", task: str = "", limit: 
     if not lists_results(app):
         raise OperationFailed(
             f"The result backend of RESULT_BACKEND ({_scheme(app.conf.result_backend)}) cannot list its results. "
-            "`tasks result ID` shows one."
+            "With RESULT_BACKEND = 'django-db://' they are listed, whatever the broker; `tasks result ID` shows one."
         )
     stored_state = state.upper() if state.upper() in states.ALL_STATES else state
     metas = app.backend.latest(state=stored_state, queue=queue, task=task, limit=limit) or []

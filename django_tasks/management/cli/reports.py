@@ -110,7 +110,7 @@ def calls(app: App, options: dict[str, Any]) -> Answer:
     found = look.calls(app, state=state, queue=queue, task=task, limit=limit)
     said = _more(found, limit)
     if not state and not look.lists_results(app):
-        said.append("Calls that have ended are left out: this RESULT_BACKEND cannot list its results.")
+        said.append("Calls that have ended are left out: only RESULT_BACKEND = 'django-db://' can list its results.")
     if not found and task and task not in app.tasks:
         said.append(f"There is no task {task!r} here.{look.suggestion(task, app.tasks)}")
     if not found and state and not {state.lower(), state.upper()}.intersection(look.KNOWN_STATES):
