@@ -22,17 +22,21 @@ class DjangoTasksConfig(AppConfig):
     name = "django_tasks"
     verbose_name = "Tasks"
     default_auto_field = "django.db.models.BigAutoField"
+    #: Why the settings could not be applied to the tasks, for the checks; empty if they could.
+    problem = ""
 
     def ready(self) -> None:
         """Import every ``tasks`` module; an error in one of them is the project's to see, with its traceback.
 
         A setting that cannot be used is no error yet, so that ``manage.py check`` can run and tell all about it.
         """
-        checks.register_checks(lambda: get_current_app().conf)
+        checks.register_checks(lambda: get_current_app().conf, lambda: self.problem)
         for config in apps.get_app_configs():
             if config.name != self.name and module_has_submodule(config.module, "tasks"):
                 import_module(f"{config.name}.tasks")
         try:
             get_current_app().finalize()
         except ImproperlyConfigured as exc:
-            logger.error("%s", exc)
+            self.problem = str(exc)
+            if logger.hasHandlers():  # else it would only stand once more above the report of the checks
+                logger.error("%s", exc)

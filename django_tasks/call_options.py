@@ -95,6 +95,11 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def _is_queue(value: Any) -> bool:
+    name = getattr(value, "name", value)  # kombu's queues are objects
+    return isinstance(name, str) and name != ""
+
+
 def _is_flag(value: Any) -> bool:
     return isinstance(value, bool)
 
@@ -115,6 +120,7 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(("time_limit", "soft_time_limit"), ("a number of seconds", _is_period)),
     **dict.fromkeys(("link", "link_error"), ("a signature, such as task.s(), or a list of them", _are_signatures)),
     "headers": ("a dict", _is_mapping),
+    "queue": ("the name of a queue", _is_queue),
     "ignore_result": ("True or False", _is_flag),
     "retries": ("a whole number from 0 on", _is_count),
 }

@@ -2,7 +2,7 @@
 
 E001 a value cannot be used          W001 an unknown name with Celery's prefix      I001 Celery heeds it, we do not
 E002 two names, different values     W002 a name that looks misspelt                I002 it needs a beat
-E003 a URL that cannot be used       W003 a cache that other processes cannot see
+E003 a URL that cannot be used       W003 a cache that other processes cannot see       I004 Redis turns priorities
 E004 an unknown database or cache    W004 SQLite not set up for several processes
 E005 a database in memory            W005 pickle is accepted (``check --deploy``)
                                      W006 calls are written in what workers refuse to read
@@ -40,7 +40,7 @@ from django_tasks.conf import (
 )
 from django_tasks.decorators import check_annotations
 from django_tasks.exceptions import ImproperlyConfigured
-from django_tasks.redis_checks import unfit_servers
+from django_tasks.redis_checks import options_of_no_effect, turned_priorities, unfit_servers
 from django_tasks.registry import tasks
 from django_tasks.routing import Router, declared_queues
 from django_tasks.serialization import content_types
@@ -77,16 +77,20 @@ _CACHES_IN_ONE_PROCESS = {
 }
 
 
-def register_checks(get_conf: Callable[[], Settings] = Settings) -> None:
+def register_checks(get_conf: Callable[[], Settings] = Settings, get_problem: Callable[[], str] = str) -> None:
     """Register the checks with Django.
 
     Args:
         get_conf: returns the settings to look at, when the checks run; by default those of Django's settings alone.
+        get_problem: returns why the settings could not be applied to the tasks, or an empty text.
     """
 
     def check_settings(app_configs: object, **_: object) -> list[CheckMessage]:
-        conf = get_conf()
-        return [finding for find in FINDERS for finding in find(conf)]
+        conf, problem = get_conf(), get_problem()
+        found = [finding for find in FINDERS for finding in find(conf)]
+        if problem and not any(finding.id == "django_tasks.E001" for finding in found):
+            found.append(Error(problem, id="django_tasks.E001"))
+        return found
 
     def check_deployment(app_configs: object, **_: object) -> list[CheckMessage]:
         conf = get_conf()
@@ -131,16 +135,22 @@ def _comparable(setting: Setting, value: Any) -> Any:
 
 
 def unusable_urls(conf: Settings) -> Iterator[CheckMessage]:
-    """Find URLs that this release does not speak or cannot read, or whose library is missing (E003)."""
+    """Find URLs and options that cannot be used, or whose library is missing (E003); options of no effect (I001)."""
     for name, schemes in _SERVICES.items():
         url = _value(conf, name)
         options = _value(conf, f"{name.removesuffix('_URL')}_TRANSPORT_OPTIONS")
+        if url is None:
+            continue
+        hint = f"Remove it, or set it to '{DEFAULT_URL}', which is the project's own database."
+        if parse_url(url).scheme in schemes:
+            hint = f"Install it wherever this project runs, or set {name} to '{DEFAULT_URL}', which needs none."
         try:
-            scheme = find_scheme(name, url, schemes) if url is not None else None
-            if scheme is not None and scheme.module == "redis":
+            scheme = find_scheme(name, url, schemes)
+            if scheme.module == "redis":
+                hint = "Correct it; the page on Redis of the documentation has the forms of URLs and all options."
                 import_string(scheme.path)(url, accept=frozenset(), options=options)  # connects at its first command
+            yield from options_of_no_effect(name, scheme, options or {})
         except ImproperlyConfigured as exc:
-            hint = f"Remove it, or set it to '{DEFAULT_URL}', which is the project's own database."
             yield Error(str(exc), hint=hint, id="django_tasks.E003")
 
 
@@ -189,7 +199,7 @@ def names_of_no_effect(conf: Settings) -> Iterator[CheckMessage]:
             text = f"{name} is a setting neither of django_tasks nor of Celery.{suggestion(name)}"
             hint = "Correct or remove it; if another app reads it, put django_tasks.W001 into SILENCED_SYSTEM_CHECKS."
             yield Warning(text, hint=hint, id="django_tasks.W001")
-        elif meant := suggestion(name, [setting.name for setting in SETTINGS if setting.bare], cutoff=0.9):
+        elif meant := suggestion(name, [setting.name for setting in SETTINGS if setting.bare], cutoff=0.85):
             hint = "Correct it; if another app reads it, put django_tasks.W002 into SILENCED_SYSTEM_CHECKS."
             yield Warning(f"Nothing in django_tasks reads {name}.{meant}", hint=hint, id="django_tasks.W002")
 
@@ -278,4 +288,5 @@ FINDERS: tuple[Callable[[Settings], Iterator[CheckMessage]], ...] = (
     task_options_of_no_effect,
     refused_serializers,
     lonely_routes,
+    turned_priorities,
 )

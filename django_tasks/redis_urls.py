@@ -148,7 +148,12 @@ def _read(setting: str, url: str, options: Mapping[str, Any]) -> dict[str, Any]:
             "other characters than letters and digits in user and password quoted (%23 for #, %2F for /)."
         ) from (exc if "Invalid value" in str(exc) else None)
     if "max_connections" in found:
-        found["max_connections"] = int(found["max_connections"])
+        limit = str(found["max_connections"])
+        if not limit.isdecimal() or int(limit) < 1:
+            raise ImproperlyConfigured(
+                f"{setting}: max_connections = {limit} must be a whole number above 0, of connections of one process."
+            )
+        found["max_connections"] = int(limit)
     if isinstance(reqs := found.get("ssl_cert_reqs"), str):
         found["ssl_cert_reqs"] = _CERT_REQS.get(reqs, reqs)
     return found

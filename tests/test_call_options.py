@@ -12,6 +12,7 @@ from asgiref.sync import async_to_sync
 from django_tasks import App, Task, checks, shared_task, signature, states
 from django_tasks.conf import Settings
 from django_tasks.exceptions import ImproperlyConfigured
+from django_tasks.routing import Router
 from tests.running import drain, message_of, waiting
 from tests.testapp.tasks import add, echo
 
@@ -174,6 +175,16 @@ def test_values_that_cannot_be(app: App) -> None:
 
         class Job(Task[..., Any]):
             time_limit, soft_time_limit = 1, 2
+
+
+@pytest.mark.parametrize("queue", ["", 7])
+def test_a_queue_without_a_name(app: App, queue: Any) -> None:
+    for call in (add.apply_async, add.s(1, 2).apply_async, add.s(1, 2).set):
+        with pytest.raises(ValueError, match=f"queue must be the name of a queue, not {queue!r}"):
+            call(queue=queue)
+    with pytest.raises(ImproperlyConfigured, match="queue must be the name of a queue"):
+        Router({add.name: {"queue": queue}})
+    assert waiting(app) == []
 
 
 def test_settings_may_give_tasks_attributes_of_their_own(app: App) -> None:

@@ -238,15 +238,18 @@ class TestURLs:
             ("redis://:hunter2@host/name", {}, "cannot be read"),
             ("sentinel://:hunter2@host", {}, "needs the name that the sentinels have"),
             ("redis://:hunter2@host", {"global_keyprefx": "a"}, "Did you mean global_keyprefix"),
+            ("redis://:hunter2@host", {"max_connections": 0}, "max_connections = 0 must be a whole number above 0"),
+            ("redis://:hunter2@host?max_connections=many", {}, "cannot be read"),
         ],
     )
     def test_a_redis_that_cannot_be_used(self, name: str, url: str, options: Any, says: str, settings: Any) -> None:
         pytest.importorskip("redis")
         setattr(settings, name, url)
         setattr(settings, f"{name.removesuffix('_URL')}_TRANSPORT_OPTIONS", options)
-        text = find()["E003"].msg
-        assert says in text
-        assert "hunter2" not in text
+        found = find()["E003"]
+        assert says in found.msg
+        assert "hunter2" not in found.msg
+        assert found.hint == "Correct it; the page on Redis of the documentation has the forms of URLs and all options."
 
     def test_a_redis_that_can_be_used(self, settings: Any) -> None:
         """Whether it is there is not asked: checks run before servers are up."""
@@ -255,10 +258,44 @@ class TestURLs:
         settings.RESULT_BACKEND_TRANSPORT_OPTIONS = {"global_keyprefix": "a"}
         assert find() == {}
 
+    def test_transport_options_without_effect(self, settings: Any) -> None:
+        pytest.importorskip("redis")
+        settings.BROKER_URL = "redis://localhost:1/0"
+        settings.BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600, "max_connections": 5, "fanout_prefix": True}
+        found = find()
+        assert found.keys() == {"I001"}
+        assert found["I001"].msg == (
+            "BROKER_TRANSPORT_OPTIONS: only Celery heeds fanout_prefix, visibility_timeout; here it has no effect."
+        )
+        settings.BROKER_TRANSPORT_OPTIONS, settings.RESULT_BACKEND = {}, "redis://localhost:1/0"
+        settings.RESULT_BACKEND_TRANSPORT_OPTIONS = {"global_keyprefix": "a", "retry_policy": {"timeout": 5}}
+        assert find()["I001"].msg.startswith("RESULT_BACKEND_TRANSPORT_OPTIONS: only Celery heeds retry_policy;")
+
+    def test_transport_options_without_redis(self, settings: Any) -> None:
+        settings.BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
+        found = find()
+        assert found.keys() == {"I001"}
+        assert found["I001"].msg.startswith("BROKER_TRANSPORT_OPTIONS has no effect, since BROKER_URL names no Redis: ")
+
+    def test_priorities_mean_the_opposite_on_redis(self, settings: Any) -> None:
+        pytest.importorskip("redis")
+        settings.TASK_ROUTES = [{"shop.*": {"queue": "slow", "priority": 3}}, {"shop.tasks.add": "slow"}]
+        settings.TASK_DEFAULT_PRIORITY = 5
+        assert find() == {}
+        settings.BROKER_URL = "redis://localhost:1/0"
+        found = find()
+        assert found.keys() == {"I004"}
+        assert found["I004"].msg == (
+            "On Redis 0 is the most urgent priority, as for Celery there; elsewhere the highest number is: "
+            "TASK_DEFAULT_PRIORITY, TASK_ROUTES (shop.*)."
+        )
+
     def test_a_missing_library(self, monkeypatch: pytest.MonkeyPatch) -> None:
         scheme = BROKER_SCHEMES["memory"]._replace(module="no_such_library_for_test", extra="x")
         monkeypatch.setitem(BROKER_SCHEMES, "memory", scheme)
-        assert "no_such_library_for_test" in find(Settings(broker_url="memory://"))["E003"].msg
+        found = find(Settings(broker_url="memory://"))["E003"]
+        assert "no_such_library_for_test" in found.msg
+        assert str(found.hint).startswith("Install it wherever this project runs, or set BROKER_URL to")
 
     @pytest.mark.parametrize(
         ("url", "text"),
@@ -378,6 +415,7 @@ class TestNames:
         ("name", "meant"),
         [
             ("BROKER_ULR", "BROKER_URL"),
+            ("TASK_OUTBOKS", "TASK_OUTBOX"),
             ("RESULT_BACKND", "RESULT_BACKEND"),
             ("TASK_ROUTE", "TASK_ROUTES"),
             ("WORKER_CONCURENCY", "WORKER_CONCURRENCY"),

@@ -1068,6 +1068,20 @@ def manage(*arguments: str, settings: dict[str, Any] | None = None, **variables:
     return Ran(ran.returncode, ran.stdout.decode(), ran.stderr.decode())
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"TASK_ROUTES": 5}, "TASK_ROUTES = 5 cannot be used"),
+        ({"TASK_ROUTES": {ADD: {"rate_limit": "often"}}}, "rate_limit = 'often' is not a rate limit"),
+    ],
+)
+def test_check_tells_once_what_cannot_be_used(settings: dict[str, Any], says: str, transactional_db: None) -> None:
+    ran = manage("check", settings=settings)
+    assert ran.code == 1
+    assert ran.err.count(says) == 1
+    assert "ERRORS:\n?: (django_tasks.E001) TASK_" in ran.err
+
+
 def test_before_the_migration(transactional_db: None, tmp_path: Path) -> None:
     database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "empty.sqlite3")}
     for subcommand in (["queues"], ["list"], ["workers"], ["show", "x"]):
