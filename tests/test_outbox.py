@@ -183,6 +183,7 @@ def test_bad_messages_are_refused_at_the_call(app: App) -> None:
 
 
 def test_a_database_without_our_tables(app: App, relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rows() == []  # first: Django remembers columns with the table that it first saw them in
     monkeypatch.setattr(QueuedMessage._meta, "db_table", "no_such_table")
     relay.publish()
     assert relay.outboxes == []
