@@ -12,7 +12,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.cluster import REDIS_ALLOWED_KEYS, RedisCluster
 from redis.connection import BlockingConnectionPool
-from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, TryAgainError
+from redis.crc import key_slot
+from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, ResponseError, TryAgainError
 from redis.retry import Retry
 
 from django_tasks.exceptions import ImproperlyConfigured
@@ -21,6 +22,8 @@ from django_tasks.redis_errors import REDIS_ERRORS, translated
 from django_tasks.redis_servers import Client, Servers, ask, timeouts
 from django_tasks.redis_urls import is_cluster
 
+#: The first version of redis-py that leaves it to us what is tried again.
+OLDEST_LIBRARY = 6
 #: A node says so instead of doing anything.
 _REFUSALS = (MovedError, AskError, TryAgainError)
 
@@ -51,6 +54,11 @@ class Nodes(Servers):
     _told: Sequence[dict[str, Any]] = ()
 
     def _check_options(self, setting: str) -> None:
+        if int(redis.__version__.partition(".")[0]) < OLDEST_LIBRARY:
+            raise ImproperlyConfigured(
+                f"{setting} = {self.place!r} needs redis-py {OLDEST_LIBRARY} or newer, and {redis.__version__} is "
+                f'installed: pip install "redis>={OLDEST_LIBRARY}".'
+            )
         super()._check_options(setting)
         _, arguments = self._kind_and_arguments(self.found.servers[0])
         if ignored := sorted(arguments.keys() - REDIS_ALLOWED_KEYS):
@@ -149,6 +157,15 @@ class ClusterConnections(RedisConnections):
         """Delete some keys."""
         self.run_each([("DEL", key) for key in keys])
 
+    def node_of(self, key: str) -> str:
+        """Return the name of the node that has a key; empty where none is known to.
+
+        Raises:
+            OperationalError: no node answers.
+        """
+        nodes = self.client.nodes_manager.slots_cache.get(key_slot(key.encode()))
+        return str(nodes[0].name) if nodes else ""
+
     def beside(self, connection: Any, key: Any = None) -> Client:
         """Return a client of the node that a connection goes to, or that has a key; else of our first one."""
         client = self.client
@@ -190,8 +207,16 @@ def _each_on_its_node(client: Client, commands: Sequence[Sequence[Any]]) -> list
                 pipeline.execute_command(*commands[place])
             for place, answer in zip(places, pipeline.execute(raise_on_error=False), strict=True):
                 moved = isinstance(answer, _REFUSALS)
-                answers[place] = client.execute_command(*commands[place]) if moved else answer
+                answers[place] = _follow(client, commands[place]) if moved else answer
     return answers
+
+
+def _follow(client: Client, command: Sequence[Any]) -> Any:
+    """Run a command where its slot is now; return an error of the server as the answer."""
+    try:
+        return client.execute_command(*command)
+    except ResponseError as exc:
+        return exc
 
 
 def _without_errors(answers: Any) -> list[Any]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 
 from django_tasks import App
 from django_tasks.backends.memory import MemoryBackend
@@ -80,6 +81,13 @@ def test_bad_urls(url: str, says: str) -> None:
     with pytest.raises(ImproperlyConfigured, match=says) as caught:
         connections_to("BROKER_URL", url)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_library_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis, "__version__", "5.3.1")
+    with pytest.raises(ImproperlyConfigured, match=r"needs redis-py 6 or newer, and 5\.3\.1 is installed"):
+        connections_to("BROKER_URL", "redis+cluster://one:7000")
+    connections_to("BROKER_URL", "redis://one:7000")
 
 
 def test_the_wrong_kind_of_url(redis_cluster: RedisCluster, redis_server: Redis) -> None:
@@ -168,9 +176,10 @@ def test_a_slot_moves_under_a_worker_that_waits(cluster: RedisCluster, wakeup: i
     wait_for(lambda: sum(node.connect().info("clients")["blocked_clients"] for node in cluster.nodes) == 4)
     cluster.begin_move("celery", target)
     # Nothing is done by halves meanwhile, but it may have to be tried again.
-    for act in (lambda: send(sender, "2"), lambda: hand.settle(delivery, Verb.ACK), hand.beat):
+    for act in (lambda: send(sender, "2"), lambda: hand.settle(delivery, Verb.ACK)):
         with pytest.raises(OperationalError, match="is moving these keys to another node"):
             act()
+    hand.beat()  # on the three other lists
     cluster.end_move("celery", target)
     waited.join()
     send(sender, "3")
@@ -197,6 +206,7 @@ def test_results_follow_a_slot_that_moves(cluster: RedisCluster) -> None:
     assert backend.store(metas) == metas
     assert len(backend.get([meta.task_id for meta in metas])) == 30
     cluster.end_move(key, target)
+    target.connect().script_flush()  # as on a new node, which knows no script
     assert backend.store(metas) == metas
     assert len(backend.get([meta.task_id for meta in metas])) == 30
     backend.forget([meta.task_id for meta in metas])
