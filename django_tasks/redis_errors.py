@@ -73,6 +73,11 @@ def breaks_connection(exc: BaseException) -> bool:
     return not _is_answer(exc) or code_of(exc) in ("READONLY", "MASTERDOWN", "CLUSTERDOWN", "MOVED")
 
 
+def is_silence(exc: OperationalError) -> bool:
+    """Whether a translated error is that a server could not be reached, rather than what it said."""
+    return isinstance(exc.__cause__, errors.ConnectionError | errors.TimeoutError | OSError)
+
+
 def translated(exc: BaseException, place: str) -> OperationalError:
     """Return the error to raise: ``RequestRefused`` where the same command would be refused again.
 

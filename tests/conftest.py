@@ -31,6 +31,7 @@ ONCE = (
     "tests/test_docs.py",
     "tests/test_message.py",
     "tests/test_redis_cluster.py",
+    "tests/test_redis_cluster_outages.py",
     "tests/test_redis_connections.py",
     "tests/test_serialization.py",
     "tests/test_testing.py",

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from django_tasks.brokers.base import Beat, Broker, Delivery, Follow, Settlement, Size, Verb
 from django_tasks.brokers.redis_browse import RedisBrowser, sizes_of
-from django_tasks.brokers.redis_cluster import ClusterFinisher, ClusterLedger
+from django_tasks.brokers.redis_cluster import ClusterFinisher, ClusterLedger, ClusterLists, make_repeatable
+from django_tasks.brokers.redis_cluster_common import ClusterControl, ClusterRegister
 from django_tasks.brokers.redis_control import RedisControl
 from django_tasks.brokers.redis_finish import Finisher
 from django_tasks.brokers.redis_ledger import Ledger
@@ -45,14 +46,14 @@ class RedisBroker(Broker):
         check_options(self.options)
         self.connections = connections_to("BROKER_URL", url, timeout=self.timeout, options=self.options, tls=self.tls)
         self.server_clock = ServerClock(self.connections)
-        self.lists = Lists(self.options)
         cluster = self.connections.is_cluster
+        self.lists = (ClusterLists if cluster else Lists)(self.options)
         kind = ClusterLedger if cluster else Ledger
         self.ledger = kind(self.connections, self.lists, self.now, self.lease, self.accept)
         self.finisher = (ClusterFinisher if cluster else Finisher)(self)
-        self.register = Register(self.connections, self.lists)
+        self.register = (ClusterRegister if cluster else Register)(self.connections, self.lists)
         self.waiter = Waiter(self.ledger)
-        self.control = RedisControl(self)
+        self.control = (ClusterControl if cluster else RedisControl)(self)
         self.browser: RedisBrowser = RedisBrowser(self)
         self.vigil = Vigil(self.lease)
         self._rescued_at = 0.0
@@ -81,7 +82,9 @@ class RedisBroker(Broker):
         self.connections.close()
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Push the messages in one round trip, all or none."""
+        """Push the messages in one round trip, all or none; in a cluster in one for each slot, all of that or none."""
+        if self.connections.is_cluster:
+            make_repeatable(messages, self.lists)
         outgoing = [self.ledger.outgoing(message, self.max_size) for message in messages]
         if outgoing:
             self.server_clock.keep_set(self.clock)
@@ -91,10 +94,10 @@ class RedisBroker(Broker):
     def reserve(self, worker: str, queues: Sequence[str], limit: int, lease: int) -> list[Delivery]:
         """Pop messages into the worker's part of the ledger; what is not due yet is parked until then."""
         self.server_clock.keep_set(self.clock)
-        self.register.note(queues)
         self._turn += 1
         turn = self._turn % len(queues)
-        group = self.lists.group([*queues[turn:], *queues[:turn]])
+        group = self.lists.group([*queues[turn:], *queues[:turn]])  # first, since it refuses names that cannot be
+        self.register.note(queues)
         found: list[Delivery] = []
         number = 0
         while len(found) < limit:
@@ -130,8 +133,8 @@ class RedisBroker(Broker):
     def heartbeat(self, beats: Sequence[Beat]) -> None:
         """Renew the leases of living workers; take back what they do not know they hold."""
         self.server_clock.keep_set(self.clock)
+        self.ledger.heartbeat(beats, sorted(self._elsewhere))  # first, as the leases hang on it
         self.register.beat(beats, self.now())
-        self.ledger.heartbeat(beats, sorted(self._elsewhere))
         self.vigil.beat(self.now())
 
     def goodbye(self, identities: Sequence[str]) -> None:
@@ -153,7 +156,7 @@ class RedisBroker(Broker):
             return []
         # ``now`` may be earlier than it is: the time of an outage does not count as silence.
         silence = self.now() - now + self.lease if may_judge else None
-        group = self.lists.group(self.register.queues())
+        group = self.lists.group(self.register.known_queues(0))
         deliveries = self.ledger.rescue(group, silence, dead, janitor, lease, RESCUE_LIMIT)
         self._elsewhere.update(delivery.handle.list for delivery in deliveries)
         if dead:

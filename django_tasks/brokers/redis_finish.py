@@ -104,8 +104,9 @@ class Finisher:
         return counted, [outcomes[place] for place in sorted(ended)]
 
     def _outgoing(self, messages: Sequence[Any]) -> list[Outgoing]:
+        outgoing = [self.ledger.outgoing(message, self.broker.max_size) for message in messages]
         self.broker.register.note(message.queue for message in messages)
-        return [self.ledger.outgoing(message, self.broker.max_size) for message in messages]
+        return outgoing
 
     def _run(self, endings: Sequence[Ending]) -> tuple[list[int], list[int]]:
         """Run a script; return the places, from 1 on, of those whose lease was lost, and of those that had ended."""

@@ -55,9 +55,9 @@ class Register:
         self._looked_at = time.monotonic()
         return self._known
 
-    def known_queues(self) -> list[str]:
-        """Return them as they were some seconds ago at most, and those of this process."""
-        if self._looked_at is None or time.monotonic() - self._looked_at > QUEUES_AGE:
+    def known_queues(self, age: float = QUEUES_AGE) -> list[str]:
+        """Return them as they were ``age`` seconds ago at most, and those of this process."""
+        if self._looked_at is None or time.monotonic() - self._looked_at > age:
             self.queues()
         missing = self._noted.difference(self._known)
         return sorted({*self._known, *missing}) if missing else self._known

@@ -63,7 +63,8 @@ local function parted(value)
   return string.sub(value, 1, newline - 1), string.sub(value, newline + 1)
 end
 
--- Seconds for which a cause is remembered: longer than it takes until whoever sends what follows tries again.
+-- Seconds for which a cause is remembered since it was last tried: longer than it takes until whoever sends what follows
+-- tries again.
 local CAUSE_AGE = 300
 
 -- Sends a message: it waits, or parks until it is due if a worker of ours is there to bring it back. Reads number of its
@@ -72,7 +73,7 @@ local function push(wanted, once, now, alive_since)
   local i, due, cause, envelope = number(), argument(), argument(), argument()
   if not wanted then return end
   once = once and cause ~= '' and own[i] .. 'cause.' .. cause
-  if once and redis.call('EXISTS', once) == 1 then return end
+  if once and redis.call('EXPIRE', once, CAUSE_AGE) == 1 then return end
   if due ~= '' and tonumber(due) > now
       and redis.call('ZCOUNT', own[i] .. 'workers', alive_since, '+inf') > 0 then
     redis.call('ZADD', own[i] .. 'delayed', due, envelope)
