@@ -18,7 +18,7 @@ from django_tasks.brokers.base import Delivery, Settlement, Verb
 from django_tasks.canvas import Signature, named_steps, next_step
 from django_tasks.context import Context, ignores_result
 from django_tasks.errors import format_traceback
-from django_tasks.exceptions import Ignore, OperationalError
+from django_tasks.exceptions import Ignore
 from django_tasks.message import Message
 from django_tasks.outcome import Outcome, TaskMeta
 from django_tasks.utils.saferepr import saferepr, safestr
@@ -46,8 +46,11 @@ def finish(app: App, outcomes: Sequence[Outcome]) -> list[Outcome]:
     for outcome in counted:
         call_errbacks(app, outcome)
         end_chain(app, outcome)
-    if telling := [outcome for outcome in outcomes if outcome.tell is not None]:
-        _tell(telling, counted)
+    if len(counted) < len(outcomes):
+        _disown(outcomes, counted)
+    for outcome in outcomes:
+        if outcome.tell is not None:
+            outcome.tell(outcome)
     return counted
 
 
@@ -65,14 +68,13 @@ def _finish_and_announce(app: App, outcomes: Sequence[Outcome]) -> list[Outcome]
     return counted
 
 
-def _tell(telling: Sequence[Outcome], counted: Sequence[Outcome]) -> None:
-    """Let hooks and receivers know what is stored now; what does not count ended for them as ``Ignore`` does."""
+def _disown(outcomes: Sequence[Outcome], counted: Sequence[Outcome]) -> None:
+    """Let what does not count end for hooks, receivers and the log as ``Ignore`` does."""
     held = {id(outcome) for outcome in counted}
-    for outcome in telling:
+    for outcome in outcomes:
         if id(outcome) not in held:
-            outcome.state, outcome.value = states.IGNORED, Ignore("its lease was lost while it ran")
-        if outcome.tell is not None:
-            outcome.tell(outcome)
+            outcome.discarded = "its lease was lost while it ran"
+            outcome.state, outcome.value = states.IGNORED, Ignore(outcome.discarded)
 
 
 def failure(
@@ -150,11 +152,10 @@ def end_chain(app: App, outcome: Outcome) -> None:
     embed = outcome.message.embed
     if outcome.state not in (states.FAILURE, states.REVOKED) or not (outcome.follow and embed and app.backend.stores):
         return
-    steps = [Message(task, task_id) for task, task_id in named_steps(embed)]
-    metas = [ended_by(app, step, outcome.value, outcome.state) for step in steps]
     try:
-        app.backend.store(metas)
-    except OperationalError as exc:  # the task itself has ended, and is not to be run again for this
+        steps = [Message(task, task_id) for task, task_id in named_steps(embed)]
+        app.backend.store([ended_by(app, step, outcome.value, outcome.state) for step in steps])
+    except Exception as exc:  # the task itself has ended, and neither it nor those beside it are to end again for this
         logger.error("That the chain of task %s ended with it could not be stored: %s", outcome.message.id, exc)
 
 
@@ -179,11 +180,9 @@ def call_errbacks(app: App, outcome: Outcome) -> None:
     request = Context(app.tasks.get(outcome.message.task), outcome.message)
     for data in embed.get("errbacks") or ():
         if _runs_inline(app, data):
-            signature = Signature(data)
-            args = (
-                signature.args if signature.immutable else (request, outcome.value, outcome.traceback, *signature.args)
-            )
             try:
-                app.tasks[signature.task](*args, **signature.kwargs)
+                signature = Signature(data)
+                given = () if signature.immutable else (request, outcome.value, outcome.traceback)
+                app.tasks[signature.task](*given, *signature.args, **signature.kwargs)
             except (Exception, SystemExit):  # it is about a task that has ended, and no reason to end the worker
-                logger.exception("Errback %s of task %s[%s] raised", signature.task, request.task, request.id)
+                logger.exception("Errback %s of task %s[%s] raised", data["task"], request.task, request.id)

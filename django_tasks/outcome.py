@@ -57,6 +57,7 @@ class Outcome:
         follow: whether callbacks, errbacks and the rest of a chain are to be sent.
         runtime: seconds the call took.
         tell: calls the task's hooks and receivers with this outcome, once it is stored; None where nobody listens.
+        discarded: why what the run came to does not count, once that is known; empty if it does.
     """
 
     message: Message
@@ -69,3 +70,4 @@ class Outcome:
     follow: bool = True
     runtime: float = 0.0
     tell: Callable[[Outcome], None] | None = None
+    discarded: str = ""

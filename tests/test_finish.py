@@ -250,6 +250,22 @@ def test_the_rest_of_a_chain_ends_as_the_step_that_failed(app: App, expires: dat
         assert (app.AsyncResult(each).state, type(app.AsyncResult(each).result)) == (outcome.state, type(outcome.value))
 
 
+@pytest.mark.parametrize("step", ["x" * 300, "a\0b"])
+def test_the_end_of_a_chain_that_cannot_be_stored_is_no_reason_to_end_the_batch_again(app: App, step: str) -> None:
+    add = make_add()
+    embed = chained(add, "10")
+    embed["chain"][0]["options"]["task_id"] = step
+    app.broker.send([Message(add.name, "first", ["x", 2], embed=embed)])
+    result = add.delay(1)
+    told: list[str] = []
+    outcomes = run(app, 2)
+    outcomes[1].tell = lambda outcome: told.append(outcome.state)
+    finish_all(app, outcomes)
+    assert told == [states.SUCCESS]
+    assert (app.AsyncResult("first").state, result.state) == (states.FAILURE, states.SUCCESS)
+    assert app.broker.sizes() == {}
+
+
 @pytest.mark.parametrize("what", ["chord", "group", "chain"])
 def test_what_leads_to_more_than_a_chain_is_left_to_others(app: App, what: str, caplog: Any) -> None:
     add = make_add()

@@ -189,6 +189,7 @@ class ResultBackend:
         for outcome, winner in zip(storing, winners, strict=True):
             if winner is not outcome.meta:
                 outcome.meta = winner
+                outcome.discarded = f"it had ended as {winner.status}"
                 outcome.state = winner.status
                 outcome.traceback = winner.traceback
                 outcome.next_run = None

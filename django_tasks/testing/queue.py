@@ -192,8 +192,8 @@ class TaskQueue(Assertions):
         # A worker begins each task with the project's language and time zone, and leaves the test's alone.
         with translation.override(settings.LANGUAGE_CODE), timezone.override(None):
             outcome = self._executor.run(delivery)
-        report(self.app, outcome)
         finish(self.app, [outcome])
+        report(self.app, outcome)
         error = _error(outcome)
         # KeyboardInterrupt, pytest.fail() and their like are meant for us, not for the task's outcome.
         if error is not None and (propagate or not isinstance(error, Exception)):

@@ -37,11 +37,21 @@ LOOK = 0.05
 
 
 class Batch:
-    """The messages of one slot, between reserve and finish."""
+    """The messages of one slot, between reserve and finish.
 
-    def __init__(self, app: App, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        on_finished: told of each outcome that is stored, or does not count.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        clock: Callable[[], float] = time.monotonic,
+        on_finished: Callable[[Outcome], None] = lambda outcome: None,
+    ) -> None:
         self.app = app
         self.clock = clock
+        self.on_finished = on_finished
         self.lock = threading.Lock()
         self.waiting: deque[Delivery] = deque()
         self.ended: list[Outcome] = []
@@ -102,6 +112,8 @@ class Batch:
         while ended:
             try:
                 finish_all(self.app, ended)
+                for outcome in ended:
+                    self.on_finished(outcome)
                 return
             except OperationalError as exc:
                 if give_up():
@@ -137,6 +149,8 @@ class Batch:
             try:
                 if ended:
                     finish_all(self.app, ended)
+                    for outcome in ended:
+                        self.on_finished(outcome)
                     ended = []
                 if waiting:
                     self.app.broker.settle([Settlement(delivery, Verb.RETURN) for delivery in waiting])

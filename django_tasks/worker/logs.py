@@ -167,6 +167,12 @@ def task_rejected(message: Message, reject: Reject, runtime: float = 0.0) -> Non
     _log(logging.WARNING, message, states.REJECTED, text, reject.requeue, reason, runtime=runtime)
 
 
+def task_discarded(message: Message, reason: str, runtime: float = 0.0) -> None:
+    """Log that a task has run but what it came to does not count: it was revoked, or is somebody else's by now."""
+    text = "Task %s[%s] ran in %.4fs, and what it came to is discarded: %s"
+    _log(logging.WARNING, message, states.IGNORED, text, runtime, reason, runtime=runtime)
+
+
 def task_ended(message: Message, error: BaseException) -> None:
     """Log that a task was ended by somebody else than the process that ran it."""
     _log(logging.ERROR, message, states.FAILURE, "Task %s[%s] failed: %r", error)

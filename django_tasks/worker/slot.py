@@ -7,6 +7,7 @@ import select
 import time
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING
 
 from django_tasks import hooks, states
@@ -71,7 +72,7 @@ class Slot:
         self.on_batch = on_batch
         self.room = room or Room(1)
         self.clock = clock
-        self.batch = Batch(app, clock)
+        self.batch = Batch(app, clock, partial(report, app))
         #: It is not to reserve for now.
         self.resting = False
         self.idle_polls = 0
@@ -161,7 +162,12 @@ class Slot:
 
     def _enter(self, delivery: Delivery) -> bool:
         """Begin a run; after a death that counts, with nothing beside it in this process."""
-        return self.room.enter(self, alone=delivery.deaths > 0, stopping=self.stopping)
+        return self.room.enter(self, alone=delivery.deaths > 0, stopping=self._stops)
+
+    def _stops(self) -> bool:
+        """Say whether to wait no longer for the neighbours; asked as long as they run, which is a sign of life."""
+        self.seat.tick = self.clock()
+        return self.stopping()
 
     def _run(self, delivery: Delivery) -> None:
         message = delivery.message
@@ -178,10 +184,6 @@ class Slot:
             self._keep(outcome)
         finally:
             self.seat.end()
-        try:
-            report(self.app, outcome)
-        except Exception:  # a task's `throws`, or the repr of its value, are not ours
-            logger.exception("What came of task %s[%s] could not be logged", message.task, message.id)
         clean_up()
 
     def _keep(self, outcome: Outcome) -> None:
@@ -200,9 +202,18 @@ class Slot:
 
 
 def report(app: App, outcome: Outcome) -> None:
-    """Log what a run came to."""
+    """Log what a run came to, once it is stored."""
+    try:
+        _report(app, outcome)
+    except Exception:  # a task's `throws`, or the repr of its value, are not ours
+        logger.exception("What came of task %s[%s] could not be logged", outcome.message.task, outcome.message.id)
+
+
+def _report(app: App, outcome: Outcome) -> None:
     message = outcome.message
-    if outcome.state == states.SUCCESS:
+    if outcome.discarded:
+        logs.task_discarded(message, outcome.discarded, outcome.runtime)
+    elif outcome.state == states.SUCCESS:
         if logger.isEnabledFor(logging.INFO):  # what follows would be for nothing after most runs
             maxsize = getattr(app.tasks.get(message.task), "resultrepr_maxsize", 1024)
             logs.task_succeeded(message, outcome.runtime, outcome.value, maxsize)

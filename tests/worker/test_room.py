@@ -11,7 +11,7 @@ import pytest
 from django_tasks import App, shared_task
 from django_tasks.brokers.memory import MemoryBroker
 from django_tasks.worker.room import Room
-from django_tasks.worker.shared import BUSY
+from django_tasks.worker.shared import BUSY, IDLE
 from django_tasks.worker.slot import PAUSE_WAIT, Slot
 from tests.waiting import wait_for
 from tests.worker.parts import make_slot
@@ -90,6 +90,16 @@ def test_before_that_neighbours_do_not_matter(process: Process) -> None:
     second = process.slots[1]
     second.poll(second.clock())
     assert result.get(timeout=1) == 1
+
+
+def test_a_slot_that_waits_for_its_neighbours_gives_signs_of_life(process: Process) -> None:
+    second = process.slots[1]
+    send(process.app, deaths=1)
+    process.poll_in_thread(second)
+    wait_for(lambda: second.seat.spared, message="the second slot to wait")
+    seen = second.seat.tick
+    wait_for(lambda: second.seat.tick > seen, message="a sign of life")
+    assert second.seat.state == IDLE
 
 
 def test_a_slot_that_waits_for_its_neighbours_can_be_stopped(process: Process) -> None:

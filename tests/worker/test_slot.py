@@ -757,3 +757,38 @@ def test_abandon_gives_back_what_runs(app: App, slot: Slot) -> None:
     assert isinstance(app.broker, MemoryBroker)
     assert [result.state for result in results] == [states.SUCCESS, states.PENDING, states.PENDING]
     assert sizes(app) == (2, 0)
+
+
+# -- the log
+
+
+def test_what_a_revoked_run_came_to_is_not_said_to_have_succeeded(
+    app: App, slot: Slot, caplog: pytest.LogCaptureFixture
+) -> None:
+    @shared_task(bind=True)
+    def revoked(self: Any) -> int:
+        app.control.revoke(self.request.id)
+        return 1
+
+    result = revoked.delay()
+    with caplog.at_level(logging.INFO, "django_tasks.worker"):
+        slot.poll(slot.clock())
+    assert f"[{result.id}] ran in " in caplog.text
+    assert "what it came to is discarded: it had ended as REVOKED" in caplog.text
+    assert "succeeded" not in caplog.text
+
+
+def test_what_a_run_without_its_lease_came_to_is_not_said_to_have_succeeded(
+    app: App, slot: Slot, caplog: pytest.LogCaptureFixture
+) -> None:
+    @shared_task
+    def taken_over() -> None:
+        assert isinstance(app.broker, MemoryBroker)
+        for entry in app.broker.entries.values():
+            entry.lease = 1
+
+    taken_over.delay()
+    with caplog.at_level(logging.INFO, "django_tasks.worker"):
+        slot.poll(slot.clock())
+    assert "what it came to is discarded: its lease was lost while it ran" in caplog.text
+    assert "succeeded" not in caplog.text
