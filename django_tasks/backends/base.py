@@ -44,8 +44,6 @@ class ResultBackend:
         tls: ``REDIS_BACKEND_USE_SSL``.
     """
 
-    #: Whether a worker that lost its lease cannot overwrite what was stored since.
-    supports_fencing: ClassVar[bool] = False
     #: Whether anything is stored at all.
     stores: ClassVar[bool] = True
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any
 
 from django_tasks.backends.base import ResultBackend, utc_now
 from django_tasks.outcome import TaskMeta
@@ -15,8 +15,6 @@ from django_tasks.outcome import TaskMeta
 
 class MemoryBackend(ResultBackend):
     """Results in a dict (``memory://``)."""
-
-    supports_fencing: ClassVar[bool] = True
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache, partial
 from operator import itemgetter
-from typing import Any, ClassVar
+from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -42,8 +42,6 @@ _long_texts = itemgetter(*(list(sql.COLUMNS).index(name) for name in ("args", "k
 
 class ORMBackend(ResultBackend):
     """Results in the database ``django-db://alias`` (``default`` when no alias is given)."""
-
-    supports_fencing: ClassVar[bool] = True
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
