@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from django_tasks import signals, states
+from django_tasks import publishing, signals, states
 from django_tasks.backends.base import utc_now
 from django_tasks.brokers.base import Delivery, deliver, new_lease
 from django_tasks.brokers.browse import RUNNING, Wanted
 from django_tasks.context import Context
 from django_tasks.exceptions import ImproperlyConfigured, TaskRevokedError
 from django_tasks.finish import ended_by, failure, finish
+from django_tasks.message import Message
 from django_tasks.outcome import TaskMeta
 
 if TYPE_CHECKING:
@@ -49,15 +50,13 @@ class Control:
         if terminate:
             self._order(TERMINATE, "", ids=task_ids, signal=signal_number(signal))
         control = self._broker_control()
-        deliveries = control.take(task_ids, new_lease())
-        for delivery in deliveries if signals.task_revoked.receivers else ():
-            task = self.app.tasks.get(delivery.message.task)
-            signals.task_revoked.send(sender=task, request=Context(task, delivery.message), terminated=False,
-                                      signum=None, expired=False)  # fmt: skip
         error = TaskRevokedError("revoked")
+        ended = set(withdraw(self.app, error, task_ids))
+        deliveries = control.take(task_ids, new_lease())
+        _tell_revoked(self.app, [delivery.message for delivery in deliveries])
         finish(self.app, [failure(self.app, each, error, state=states.REVOKED) for each in deliveries])
-        waiting = {delivery.message.id for delivery in deliveries}
-        others = [each for each in task_ids if each not in waiting]
+        ended.update(delivery.message.id for delivery in deliveries)
+        others = [each for each in task_ids if each not in ended]
         self._mark_revoked(others, TaskRevokedError("terminated" if terminate else "revoked"))
         # What a worker holds may come back before it has begun. Last, so that whoever reserves it then finds the end.
         control.mark_redelivered(others)
@@ -71,8 +70,8 @@ class Control:
         going = [each for each in task_ids if each not in known or not known[each].ready]
         backend.store([self._revoked(each, error, known.get(each), running.get(each)) for each in going])
 
-    def _running(self, task_ids: list[str]) -> dict[str, Delivery]:
-        """Return the messages of these calls that workers hold, where the broker shows them."""
+    def _running(self, task_ids: list[str]) -> dict[str, tuple[Delivery, float | None]]:
+        """Return the messages of these calls that workers hold, and since when, where the broker shows them."""
         broker, found = self.app.broker, {}
         browser = broker.browser
         for start in range(0, len(task_ids), LOOKED_UP):
@@ -80,18 +79,23 @@ class Control:
             for each in browser.messages(wanted, LOOKED_UP, payload=True) if browser is not None else ():
                 held = deliver(each.payload or "", broker.accept, each.queue, each.handle, 0, holder=each.worker)
                 if held.error is None:
-                    found[each.id] = held
+                    found[each.id] = held, each.reserved_at
         return found
 
-    def _revoked(self, task_id: str, error: Exception, before: TaskMeta | None, held: Delivery | None) -> TaskMeta:
+    def _revoked(
+        self, task_id: str, error: Exception, before: TaskMeta | None, running: tuple[Delivery, float | None] | None
+    ) -> TaskMeta:
         """Make the meta of a revoked call, with all that its message, or what was stored before, tells of it."""
-        if held is None:
+        if running is None:
             result, now = self.app.backend.encode(error, states.REVOKED), utc_now(self.app.broker.now())
             return replace(before or TaskMeta(task_id, ""), status=states.REVOKED, result=result, date_done=now)
+        held, since = running
         meta = ended_by(self.app, held.message, error, states.REVOKED)
         meta.worker = held.holder.rpartition("/")[0]  # its slots are called name@host/...
+        if since is not None:
+            meta.date_started = utc_now(since)  # nearly: a worker begins at once, or gives back
         if before is not None:
-            meta.children, meta.date_started = before.children, before.date_started
+            meta.children, meta.date_started = before.children, before.date_started or meta.date_started
         return meta
 
     def terminate(self, task_id: str | Sequence[str], signal: str | int | None = None) -> None:
@@ -134,6 +138,54 @@ class Control:
         if control is None:
             raise ImproperlyConfigured(f"Remote control does not work over {self.app.conf.broker_url.split(':')[0]}.")
         return control
+
+
+def withdraw(app: App, error: Exception, ids: Sequence[str] | None = None, queue: str = "") -> list[str]:
+    """End calls as REVOKED that have not been sent: they wait for a transaction that is open here, or in an outbox.
+
+    Args:
+        error: why.
+        ids: their task ids; None for all.
+        queue: name of their queue; empty for any.
+
+    Returns:
+        The ids of those that there were.
+    """
+    wanted = None if ids is None else set(ids)
+    pending = publishing.pending(
+        app, lambda message: (wanted is None or message.id in wanted) and queue in ("", message.queue)
+    )
+    found = _end_unsent(app, pending, error)
+    publishing.withdraw(app, pending)
+    if not (app.conf.task_outbox and app.uses_database):
+        return found
+    from django_tasks.outbox import existing_outboxes  # its models cannot be imported before the apps are loaded
+
+    for outbox in existing_outboxes():
+        for some in _chunks(ids):
+            while rows := outbox.take(app.broker.now(), some, queue):
+                messages = [deliver(row.payload, app.broker.accept, row.queue, row.pk, 0).message for row in rows]
+                found += _end_unsent(app, [each for each in messages if each.id not in found], error)
+                outbox.remove(rows)
+    return found
+
+
+def _chunks(ids: Sequence[str] | None) -> list[Sequence[str] | None]:
+    return [None] if ids is None else [ids[start : start + LOOKED_UP] for start in range(0, len(ids), LOOKED_UP)]
+
+
+def _end_unsent(app: App, messages: Sequence[Message], error: Exception) -> list[str]:
+    _tell_revoked(app, messages)
+    finish(app, [failure(app, message, error, state=states.REVOKED) for message in messages])
+    return [message.id for message in messages]
+
+
+def _tell_revoked(app: App, messages: Sequence[Message]) -> None:
+    for message in messages if signals.task_revoked.receivers else ():
+        task = app.tasks.get(message.task)
+        signals.task_revoked.send(
+            sender=task, request=Context(task, message), terminated=False, signum=None, expired=False
+        )
 
 
 def signal_number(signal: str | int | None) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.conf import settings
-from django.db import router
+from django.db import models, router
 
 from django_tasks.brokers.base import new_lease
 from django_tasks.brokers.rules import stored_envelope
@@ -61,17 +61,29 @@ class Outbox:
 
     def claim(self, now: float) -> list[QueuedMessage]:
         """Return rows that are due, oldest first, and keep other janitors from them for a while."""
-        return self.database.run(lambda: self._claim(now))
+        return self.database.run(lambda: self._claim(self._rows().filter(due_at__lte=now), now))
 
-    def _claim(self, now: float) -> list[QueuedMessage]:
-        due = self._rows().filter(due_at__lte=now)
-        found = list(due.order_by("due_at", "pk").values_list("pk", flat=True)[:BATCH])
+    def take(self, now: float, ids: Sequence[str] | None = None, queue: str = "") -> list[QueuedMessage]:
+        """Return rows that are not to be published, due or not, and keep janitors from them until they are removed.
+
+        Args:
+            ids: of the tasks; None for any.
+            queue: name of the queue; empty for any.
+        """
+        return self.database.run(lambda: self._claim(self._wanted(ids, queue), now))
+
+    def _claim(self, wanted: Any, now: float) -> list[QueuedMessage]:
+        found = list(wanted.order_by("due_at", "pk").values_list("pk", flat=True)[:BATCH])
         if not found:
             return []
         # By the token, since another janitor may have come first.
         token = new_lease()
-        due.filter(pk__in=found).update(due_at=now + CLAIM, lease=token)
+        wanted.filter(pk__in=found).update(due_at=now + CLAIM, lease=token)
         return list(self._rows().filter(pk__in=found, lease=token).order_by("pk"))
+
+    def _wanted(self, ids: Sequence[str] | None, queue: str = "", task: str = "") -> Any:
+        facts = {"queue": queue, "task": task, "task_id__in": None if ids is None else list(ids)}
+        return self._rows().filter(**{name: value for name, value in facts.items() if value not in ("", None)})
 
     def remove(self, rows: Iterable[QueuedMessage]) -> None:
         """Delete rows that were claimed and published."""
@@ -88,11 +100,21 @@ class Outbox:
         tables = self.database.run(self.database.connection.introspection.table_names)
         return QueuedMessage._meta.db_table in tables
 
-    def size(self) -> int:
-        """Return how many messages wait here for the broker."""
-        return self.database.run(lambda: int(self._rows().count()))
+    def sizes(self) -> dict[str, int]:
+        """Return how many messages wait here for the broker, by queue."""
+        counts = self._rows().order_by("queue").values_list("queue").annotate(models.Count("pk"))
+        return self.database.run(lambda: dict(counts.all()))
+
+    def newest(self, ids: Sequence[str] | None, queue: str, task: str, limit: int) -> list[QueuedMessage]:
+        """Return the newest rows of these ids (None: of any), this queue and this task (empty: of any)."""
+        return self.database.run(lambda: list(self._wanted(ids, queue, task).order_by("-pk")[:limit]))
 
 
 def outboxes() -> list[Outbox]:
     """Return the outboxes of all databases that may have our tables."""
     return [Outbox(alias) for alias in settings.DATABASES if router.allow_migrate_model(alias, QueuedMessage)]
+
+
+def existing_outboxes() -> list[Outbox]:
+    """Return those of databases that do have our tables."""
+    return [outbox for outbox in outboxes() if outbox.exists()]

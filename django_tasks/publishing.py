@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,15 +42,23 @@ def publish(app: App, messages: Sequence[Message], options: Mapping[str, Any]) -
         on_commit = app.conf.task_enqueue_on_commit
     using = options.get("using") or DEFAULT_DB_ALIAS
     # A broker in the same database writes its row in the transaction itself: it appears with the commit or not at all.
-    if not (on_commit and app.broker.transaction_alias != using and app.uses_database and in_user_transaction(using)):
-        announce(app, messages, options)
-        send(app, messages, options)
-        return
-    publication = Publication(app, list(messages), dict(options))
-    if app.conf.task_outbox:
+    apart = app.broker.transaction_alias != using and app.uses_database
+    in_transaction = apart and in_user_transaction(using)
+    outbox = None
+    if apart and app.conf.task_outbox and (on_commit or not in_transaction):
         from django_tasks.outbox import Outbox  # its models cannot be imported before the apps are loaded
 
-        publication.write(Outbox(using))
+        outbox = Outbox(using)
+    if not (on_commit and in_transaction):
+        announce(app, messages, options)
+        if outbox is None:
+            send(app, messages, options)
+        elif not _is_sent(app, messages, options, outbox):
+            outbox.write(messages, app.broker.now(), app.broker.max_size)
+        return
+    publication = Publication(app, list(messages), dict(options))
+    if outbox is not None:
+        publication.write(outbox)
     transaction.on_commit(publication, using=using)
     unsent_ids(Database(using)).update(message.id for message in messages)
 
@@ -63,6 +71,29 @@ def unsent(app: App, task_id: str) -> bool:
         return False
     opened = [connection.alias for connection in connections.all(initialized_only=True)]
     return any(in_user_transaction(alias) and task_id in unsent_ids(Database(alias)) for alias in opened)
+
+
+def pending(app: App, wanted: Callable[[Message], bool]) -> list[Message]:
+    """Return calls that wait for the commit of a transaction that is open here, if they are wanted."""
+    return [message for _, each in _publications(app) for message in each.messages if wanted(message)]
+
+
+def withdraw(app: App, messages: Sequence[Message]) -> None:
+    """Let calls that are ``pending`` not be sent after all; their rows in an outbox are not touched."""
+    ids = {message.id for message in messages}
+    for alias, publication in _publications(app) if ids else ():
+        publication.messages = [message for message in publication.messages if message.id not in ids]
+        unsent_ids(Database(alias)).difference_update(ids)
+
+
+def _publications(app: App) -> list[tuple[str, Publication]]:
+    """Return those that wait for a commit, with the database that it is in."""
+    if not app.uses_database:
+        return []
+    opened = connections.all(initialized_only=True)
+    waiting = [(each.alias, callback) for each in opened for _, callback, *_ in each.run_on_commit]
+    return [(alias, each) for alias, each in waiting
+            if isinstance(each, Publication) and each.app is app and not each.sent]  # fmt: skip
 
 
 @dataclass(eq=False, slots=True)
@@ -80,7 +111,7 @@ class Publication:
     token: int = 0
 
     def __call__(self) -> None:
-        if self.sent:
+        if self.sent or not self.messages:
             return
         if self.outbox is None:
             announce(self.app, self.messages, self.options)
@@ -97,12 +128,29 @@ class Publication:
 
     def _publish_written(self, outbox: Outbox) -> None:
         try:
-            send(self.app, self.messages, {**self.options, "retry": False})
-        except OperationalError as exc:
-            logger.warning("%d messages stay in the outbox of database %r until a worker can send them: %s",
-                           len(self.messages), outbox.database.alias, exc)  # fmt: skip
-            return
+            if not _is_sent(self.app, self.messages, self.options, outbox):
+                return
+        except ReplicationError as exc:  # it is sent
+            logger.error("From the outbox of database %r: %s", outbox.database.alias, exc)
         outbox.forget(self.messages, self.token)
+
+
+def _is_sent(app: App, messages: Sequence[Message], options: Mapping[str, Any], outbox: Outbox) -> bool:
+    """Send messages now, unless the broker is away: then they are to be in an outbox.
+
+    Raises:
+        ReplicationError: they are sent, but too few replicas have them.
+    """
+    try:
+        send(app, messages, {**options, "retry": False})
+    except ReplicationError:
+        raise
+    except OperationalError as exc:
+        stay = "1 message stays" if len(messages) == 1 else f"{len(messages)} messages stay"
+        logger.warning("%s in the outbox of database %r until a worker can send %s: %s", stay, outbox.database.alias,
+                       "it" if len(messages) == 1 else "them", exc)  # fmt: skip
+        return False
+    return True
 
 
 def announce(app: App, messages: Sequence[Message], options: Mapping[str, Any]) -> None:
@@ -130,6 +178,7 @@ def send(app: App, messages: Sequence[Message], options: Mapping[str, Any]) -> N
         options: of ``apply_async``: ``retry``, ``retry_policy``.
 
     Raises:
+        ReplicationError: they are sent, but too few replicas have them.
         OperationalError: the broker is away, and the retries or ``BROKER_CONNECTION_TIMEOUT`` are used up.
     """
     began = time.monotonic()
@@ -138,7 +187,8 @@ def send(app: App, messages: Sequence[Message], options: Mapping[str, Any]) -> N
             app.broker.send(messages)
             break
         except ReplicationError:
-            raise  # it is sent
+            tell_sent(messages)
+            raise
         except OperationalError:
             pause = _pause_after(app, options, attempt)
             if pause is None or time.monotonic() + pause > began + app.conf.broker_connection_timeout:

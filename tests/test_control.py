@@ -109,6 +109,7 @@ def test_what_the_result_of_a_task_that_runs_tells(app: App, tracked: bool, term
     assert (result.name, result.args, result.kwargs, result.queue, result.worker, result.retries) == (
         "job", [1], {"y": 2}, "q", NODE, 0,
     )  # fmt: skip
+    assert app.backend.get([result.id])[result.id].date_started is not None
     unknown = AsyncResult("unknown")
     assert (unknown.state, unknown.name, unknown.args) == (states.REVOKED, "", None)
 

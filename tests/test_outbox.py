@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -10,13 +11,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import transaction
 
 from django_tasks import App, shared_task, signals, states
-from django_tasks.exceptions import MessageTooLarge
+from django_tasks.exceptions import MessageTooLarge, OperationalError, ReplicationError, TaskRevokedError
 from django_tasks.models import QueuedMessage
-from django_tasks.operations import look
 from django_tasks.outbox import BATCH, CLAIM, GRACE
 from django_tasks.worker.janitor import RELAY, Janitor
 from django_tasks.worker.options import WorkerOptions
@@ -81,19 +81,103 @@ def test_dropped_with_the_rollback(app: App, relay: Relay) -> None:
     assert (rows(), sent(app)) == ([], [])
 
 
-def test_outside_a_transaction_it_is_sent_at_once(app: App) -> None:
+def test_outside_a_transaction_it_is_sent_at_once(app: App, relay: Relay) -> None:
+    result = add.delay(2, 3)
+    assert (rows(), sent(app)) == ([], [result.id])
     away = Away(app.broker, "send")
-    with pytest.raises(Exception, match="the server is away"):
-        add.apply_async((2, 3), retry=False)
+    later_sent = add.delay(3, 4)
     assert away.failures == 1
+    assert [row.task_id for row in rows()] == [later_sent.id]
+    away.on = False
+    later(app)
+    relay.publish()
+    assert (rows(), sent(app)) == ([], [result.id, later_sent.id])
+
+
+def test_what_is_not_to_wait_for_a_transaction_is_not_written_into_it(app: App) -> None:
+    Away(app.broker, "send")
+    with transaction.atomic(), pytest.raises(OperationalError, match="the server is away"):
+        add.apply_async((2, 3), on_commit=False, retry=False)
     assert rows() == []
+
+
+def test_messages_with_too_few_replicas_are_published(
+    redis_url: str, transactional_db: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are on the server, and would be published again without end."""
+    options = {"wait_replicas": 1}
+    with app_of_test(redis_url, task_outbox=True, broker_transport_options=options) as app:
+        app.broker.timeout = 0.2
+        with transaction.atomic():
+            result = add.delay(2, 3)
+        assert (rows(), sent(app)) == ([], [result.id])
+        assert "only 0 replicas have confirmed them" in caplog.text
+        left = call_without_a_broker(app)
+        app.broker.clock = lambda: time.time() + GRACE + 60
+        caplog.clear()
+        Relay(app).publish()
+        assert (rows(), sent(app)) == ([], [result.id, left.id])
+        assert "only 0 replicas have confirmed them" in caplog.text
+        with pytest.raises(ReplicationError):
+            add.delay(2, 3)
+        assert (rows(), len(sent(app))) == ([], 3)
+        app.close()
+
+
+# -- revoking
+
+
+@pytest.mark.parametrize("outbox", [False, True])
+def test_what_its_own_transaction_revokes_is_not_sent(app: App, outbox: bool) -> None:
+    app.conf.task_outbox = outbox
+    with transaction.atomic():
+        first, second, third = add.delay_many([(1, 1), (2, 2), (3, 3)])
+        alone = add.delay(4, 4)
+        second.revoke()
+        app.control.revoke([alone.id])
+        with pytest.raises(TaskRevokedError):
+            alone.get(timeout=0)
+    assert sent(app) == [first.id, third.id]
+    assert rows() == []
+    assert [each.state for each in (second, alone)] == [states.REVOKED] * 2
+
+
+def test_what_is_left_in_the_outbox_can_be_revoked(app: App, relay: Relay) -> None:
+    told: list[str] = []
+
+    def on_revoked(request: Any, **_: Any) -> None:
+        told.append(request.id)
+
+    signals.task_revoked.connect(on_revoked)
+    try:
+        result, other = call_without_a_broker(app), call_without_a_broker(app)
+        result.revoke()
+    finally:
+        signals.task_revoked.disconnect(on_revoked)
+    assert (told, result.state) == ([result.id], states.REVOKED)
+    later(app)
+    relay.publish()
+    assert (rows(), sent(app)) == ([], [other.id])
+
+
+def test_what_was_revoked_while_a_janitor_published_it_does_not_run(app: App, relay: Relay) -> None:
+    result = call_without_a_broker(app)
+    later(app)
+    (row,) = relay.outboxes[0].claim(app.broker.now())
+    result.revoke()
+    relay._publish(relay.outboxes[0], [row])
+    (outcome,) = drain(app)
+    assert (outcome.state, outcome.meta) == (states.REVOKED, None)
+
+
+# -- further
 
 
 def test_a_broker_that_is_away_at_the_commit_loses_nothing(
     app: App, relay: Relay, caplog: pytest.LogCaptureFixture
 ) -> None:
     result = call_without_a_broker(app, queue="mail", priority=7, countdown=60)
-    assert "1 messages stay in the outbox of database 'default'" in caplog.text
+    assert "1 message stays in the outbox of database 'default' until a worker can send it" in caplog.text
     relay.publish()
     assert sent(app) == []  # for a while it is left to its writer
     later(app)
@@ -111,7 +195,7 @@ def test_a_process_that_dies_after_the_commit_loses_nothing(app: App, relay: Rel
 import os
 import django
 django.setup()
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import transaction
 from tests.testapp.tasks import add
 with transaction.atomic():
@@ -251,8 +335,61 @@ def test_a_task_that_calls_in_a_transaction(app: App, relay: Relay) -> None:
     assert rows() == []
 
 
-def test_the_command_line_tells_of_it(app: App, capsys: pytest.CaptureFixture[str]) -> None:
-    call_without_a_broker(app)
-    assert [(alias, size) for alias, size in look.unpublished(app)] == [("default", 1)]
+# -- the command line
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    """Return what a subcommand of ``tasks`` answers in JSON; it must go well."""
+    call_command("tasks", *arguments, "--json")
+    return json.loads(capsys.readouterr().out)
+
+
+def test_queues_count_it(app: App, capsys: pytest.CaptureFixture[str]) -> None:
+    call_without_a_broker(app, queue="mail")
     call_command("tasks", "queues")
-    assert "1 messages wait in the outbox of database 'default'." in capsys.readouterr().err
+    assert "1 message waits in the outbox of database 'default'." in capsys.readouterr().err
+    call_without_a_broker(app, queue="mail")
+    found = {each["queue"]: each["unpublished"] for each in told(capsys, "queues")}
+    assert found == {"celery": 0, "mail": 2}
+
+
+@pytest.mark.parametrize("command", [("queues",), ()])
+def test_queues_count_it_while_the_broker_is_away(
+    app: App, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    call_without_a_broker(app)
+    call_without_a_broker(app, queue="mail")
+    Away(app.broker, "sizes")
+    with pytest.raises(CommandError, match="the server is away"):
+        call_command("tasks", *command, "--json")
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)
+    assert (found if command else found["queues"]) == [
+        {"queue": "celery", "unpublished": 1}, {"queue": "mail", "unpublished": 1}
+    ]  # fmt: skip
+    assert "2 messages wait in the outbox of database 'default'." in shown.err
+
+
+def test_calls_in_it_are_shown_and_listed(app: App, capsys: pytest.CaptureFixture[str]) -> None:
+    result, waiting = call_without_a_broker(app), add.delay(1, 1)
+    shown = told(capsys, "show", result.id)
+    assert (shown["state"], shown["messages"][0]["args"]) == ("unpublished", [2, 3])
+    listed = {each["id"]: each["state"] for each in told(capsys, "list")}
+    assert listed == {result.id: "unpublished", waiting.id: "waiting"}
+    (line,) = told(capsys, "list", "--state", "unpublished")
+    assert (line["id"], line["note"]) == (result.id, "in the outbox of database 'default'")
+    assert line["since"] is not None
+    assert told(capsys, "list", "--state", "unpublished", "--queue", "mail") == []
+    with pytest.raises(CommandError, match="has not ended; it is unpublished"):
+        call_command("tasks", "result", result.id)
+
+
+def test_calls_in_it_are_revoked_and_purged(app: App, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second, mail = call_without_a_broker(app), call_without_a_broker(app), call_without_a_broker(app, queue="q")
+    call_command("tasks", "revoke", first.id)
+    assert "was unpublished and is revoked." in capsys.readouterr().out
+    assert told(capsys, "purge", "celery", "--yes") == {"purged": 1}
+    assert [each.state for each in (first, second, mail)] == [states.REVOKED, states.REVOKED, states.PENDING]
+    assert [row.task_id for row in rows()] == [mail.id]
+    assert told(capsys, "purge", "--yes") == {"purged": 1}
+    assert rows() == []

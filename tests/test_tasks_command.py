@@ -28,6 +28,7 @@ from django_tasks.context import current_request
 from django_tasks.exceptions import OperationalError, TaskRevokedError, WorkerLostError
 from django_tasks.finish import failure, finish
 from django_tasks.management.tables import Column, distance, facts, in_words, printable, table
+from django_tasks.message import Message
 from django_tasks.models import QueuedMessage, TaskResult
 from django_tasks.operations import act, look
 from django_tasks.operations.look import OperationFailed
@@ -254,6 +255,18 @@ def test_a_dead_letter_runs_after_all(app: App) -> None:
     drain(app)
     assert app.AsyncResult(result.id).get(timeout=5) == 5
     assert messages(app) == []
+
+
+def test_the_chain_of_a_dead_letter_goes_on(app: App) -> None:
+    steps = [{**add.s(n), "options": {"task_id": str(n)}} for n in (20, 10)]
+    embed = {"callbacks": None, "errbacks": None, "chain": steps, "chord": None}
+    app.broker.send([Message(ADD, "first", [1, 2], embed=embed)])
+    bury(app, app.AsyncResult("first"))
+    assert [app.AsyncResult(each).state for each in ("10", "20")] == [states.FAILURE] * 2
+    assert act.resend(app, ["first"]) == ["first"]
+    assert [app.AsyncResult(each).state for each in ("first", "10", "20")] == [states.PENDING] * 3
+    drain(app)
+    assert app.AsyncResult("20").get(timeout=0) == 33
 
 
 def test_a_dead_letter_that_workers_died_of_still_runs_alone(app: App) -> None:
@@ -493,7 +506,8 @@ def test_queues(database_app: App) -> None:
     celery, mail, reports = tasks("queues", "--json").json
     assert (reports["queue"], reports["workers"]) == ("reports", 1)
     assert celery.pop("oldest") == pytest.approx(20, abs=15)
-    assert celery == {"queue": "celery", "waiting": 1, "delayed": 1, "running": 1, "dead": 1, "workers": 2}
+    assert celery == {"queue": "celery", "waiting": 1, "delayed": 1, "running": 1, "dead": 1, "unpublished": 0,
+                      "workers": 2}  # fmt: skip
     assert (mail["waiting"], mail["workers"]) == (1, 0)
     assert (reports["waiting"], reports["oldest"]) == (0, None)
 
@@ -675,7 +689,7 @@ def test_long_notes_are_cut_for_people(database_app: App) -> None:
 def test_states_that_there_are_not(database_app: App) -> None:
     ran = tasks("list", "--state", "nonsense")
     assert (ran.code, ran.out) == (0, "No calls.\n")
-    assert ran.err.startswith("Note: States are waiting, delayed, running, dead, PENDING,")
+    assert ran.err.startswith("Note: States are waiting, delayed, running, dead, unpublished, PENDING,")
 
 
 def test_show(database_app: App) -> None:
@@ -765,6 +779,19 @@ def test_result(database_app: App) -> None:
     ran = tasks("result", waiting, "--wait", "0.01", "--json")
     assert (ran.code, ran.json["state"]) == (1, DELAYED)
     assert f"Task {waiting} had not ended after 0.01 s" in ran.err
+
+
+def test_the_result_of_a_retry_does_not_name_itself_as_its_parent(database_app: App) -> None:
+    @shared_task(bind=True, max_retries=1)
+    def again(self: Any) -> int:
+        if not self.request.retries:
+            raise self.retry(countdown=0)
+        return 1
+
+    sent = again.delay().id
+    drain(database_app)
+    told = data("result", sent)
+    assert (told["state"], told["retries"], told["parent_id"]) == ("SUCCESS", 1, None)
 
 
 def test_call(database_app: App) -> None:

@@ -713,3 +713,11 @@ class TestInstalling:
         assert app.conf.broker_url == app.conf.result_backend == "memory://own"
         own.delay()
         assert app.broker.sizes()["celery"].waiting == 1
+
+
+@override_settings(TASK_OUTBOX=True)
+def test_the_outbox_of_the_settings_is_left_alone() -> None:
+    """Without a database in this test."""
+    with task_queue() as queue:
+        add.delay(1, 2).revoke()
+        assert queue.run() == []

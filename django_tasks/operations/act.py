@@ -10,6 +10,8 @@ from django_tasks import states
 from django_tasks.async_result import AsyncResult
 from django_tasks.brokers.base import new_lease
 from django_tasks.brokers.browse import DEAD, DELAYED, RUNNING, WAITING, Browser, StoredMessage, Wanted
+from django_tasks.canvas import named_steps
+from django_tasks.control import withdraw
 from django_tasks.exceptions import DecodeError, TaskRevokedError
 from django_tasks.finish import failure, finish
 from django_tasks.message import Message, decode_envelope
@@ -40,6 +42,8 @@ RERUN_OF = "rerun_of"
 def resend(app: App, ids: Sequence[str] | None = None, task: str = "") -> list[str]:
     """Let dead letters run after all: their old outcome is forgotten, then they wait on their queues again.
 
+    Forgotten is also how the rest of their chains ended with them.
+
     Args:
         ids: task ids; None for all dead letters.
         task: only those of this task.
@@ -51,7 +55,19 @@ def resend(app: App, ids: Sequence[str] | None = None, task: str = "") -> list[s
         OperationFailed: one of the ids is no dead letter; then nothing is changed.
     """
     browser = browser_of(app)
-    return [each for page in _dead(app, browser, ids, task) for each in browser.resend(page, app.backend)]
+    resent = []
+    for page in _dead(app, browser, ids, task, payload=True):
+        if steps := [each for letter in page for each in _chained(app, letter)]:
+            app.backend.forget(steps)
+        resent += browser.resend(page, app.backend)
+    return resent
+
+
+def _chained(app: App, letter: StoredMessage) -> list[str]:
+    """Return the ids of the steps after a letter, which have ended as it has (``finish.end_chain``)."""
+    with contextlib.suppress(DecodeError):
+        return [task_id for _, task_id in named_steps(read(app, letter).embed or {})]
+    return []
 
 
 def drop(app: App, ids: Sequence[str] | None = None, task: str = "") -> int:
@@ -60,7 +76,9 @@ def drop(app: App, ids: Sequence[str] | None = None, task: str = "") -> int:
     return sum(browser.drop(page) for page in _dead(app, browser, ids, task))
 
 
-def _dead(app: App, browser: Browser, ids: Sequence[str] | None, task: str) -> Iterator[list[StoredMessage]]:
+def _dead(
+    app: App, browser: Browser, ids: Sequence[str] | None, task: str, payload: bool = False
+) -> Iterator[list[StoredMessage]]:
     wanted = Wanted((DEAD,), task=task, ids=ids)
     if ids is not None:
         found = {letter.id for page in _pages(browser, wanted) for letter in page}
@@ -70,13 +88,13 @@ def _dead(app: App, browser: Browser, ids: Sequence[str] | None, task: str) -> I
                 f"Task {missing} is no dead letter{f' of {task}' if task else ''}: it is {call.state}. "
                 "`tasks rerun ID` makes a new call of a task that has ended. Nothing was changed."
             )
-    yield from _pages(browser, wanted)
+    yield from _pages(browser, wanted, payload)
 
 
-def _pages(browser: Browser, wanted: Wanted) -> Iterator[list[StoredMessage]]:
+def _pages(browser: Browser, wanted: Wanted, payload: bool = False) -> Iterator[list[StoredMessage]]:
     """Yield what is wanted page by page; what comes meanwhile is newer and not met."""
     after: StoredMessage | None = None
-    while page := browser.messages(wanted, PAGE, after):
+    while page := browser.messages(wanted, PAGE, after, payload=payload):
         yield page
         after = page[-1]
 
@@ -85,7 +103,7 @@ def _pages(browser: Browser, wanted: Wanted) -> Iterator[list[StoredMessage]]:
 
 
 def purge(app: App, queue: str = "") -> int:
-    """End everything that waits, now or for its time, as REVOKED; return how many.
+    """End everything that waits, now or for its time or in an outbox, as REVOKED; return how many.
 
     What a worker holds goes on, and dead letters stay. It ends through ``finish`` like any task, so that nobody waits
     for ever for a result.
@@ -97,7 +115,7 @@ def purge(app: App, queue: str = "") -> int:
     if control is None:
         raise OperationFailed("This broker cannot take messages back, so that its queues cannot be purged from here.")
     error = TaskRevokedError("purged")
-    count = 0
+    count = len(withdraw(app, error, queue=queue))
     for page in _pages(browser, Wanted((WAITING, DELAYED), queue)):
         deliveries = control.take([message.id for message in page], new_lease())
         count += len(finish(app, [failure(app, each, error, state=states.REVOKED) for each in deliveries]))

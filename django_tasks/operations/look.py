@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,8 @@ from django_tasks import states
 from django_tasks.brokers.base import Size
 from django_tasks.brokers.browse import DEAD, DELAYED, STATES, WAITING, Browser, SeenWorker, StoredMessage, Wanted
 from django_tasks.exceptions import CeleriacError
-from django_tasks.outbox import outboxes
+from django_tasks.operations import unpublished
+from django_tasks.operations.unpublished import UNPUBLISHED
 from django_tasks.task import Task
 
 if TYPE_CHECKING:
@@ -21,7 +22,16 @@ if TYPE_CHECKING:
 #: Messages that are looked at for the tasks that nobody knows.
 PAGE = 100
 #: States by which calls are listed; tasks may have others of their own.
-KNOWN_STATES = (*STATES, states.PENDING, states.STARTED, states.RETRY, states.SUCCESS, states.FAILURE, states.REVOKED)
+KNOWN_STATES = (
+    *STATES,
+    UNPUBLISHED,
+    states.PENDING,
+    states.STARTED,
+    states.RETRY,
+    states.SUCCESS,
+    states.FAILURE,
+    states.REVOKED,
+)
 #: Messages of one task id that are shown: more than one is rare (a retry that another worker has made meanwhile).
 MESSAGES_PER_ID = 10
 
@@ -32,11 +42,18 @@ class OperationFailed(CeleriacError):
 
 @dataclass(slots=True)
 class QueueState:
-    """One queue: its messages, and how many workers (nodes) take from it; None where that is not known."""
+    """One queue.
+
+    Attributes:
+        size: how many messages the broker has.
+        workers: how many workers (nodes) take from it; None where that is not known.
+        unpublished: how many messages wait in an outbox for the broker.
+    """
 
     name: str
     size: Size
     workers: int | None
+    unpublished: int = 0
 
 
 @dataclass(slots=True)
@@ -69,7 +86,8 @@ class Call:
 
     @property
     def state(self) -> str:
-        """Where its message is (``waiting``, ``delayed``, ``running``, ``dead``); without one, its stored state."""
+        """Where its message is (``waiting``, ``delayed``, ``running``, ``dead``, ``unpublished``); without one, its
+        stored state."""
         if self.message:
             return self.message.state
         return self.meta.status if self.meta else states.PENDING
@@ -85,7 +103,8 @@ class Call:
     def since(self) -> float | None:
         """When it came to its state, in seconds since the epoch, as far as that is known."""
         if self.message:
-            return self.message.sent_at if self.message.state in (WAITING, DELAYED) else self.message.reserved_at
+            taken = self.message.state not in (WAITING, DELAYED, UNPUBLISHED)
+            return self.message.reserved_at if taken else self.message.sent_at
         when = (self.meta.date_done or self.meta.date_started) if self.meta else None
         return when.timestamp() if when else None
 
@@ -116,18 +135,14 @@ def queues(app: App) -> list[QueueState]:
     for worker in app.broker.browser.workers() if app.broker.browser else ():
         for name in worker.queues if worker.alive else ():
             nodes.setdefault(name, set()).add(worker.node)
-    for name in (*app.router.queues, *nodes):
+    left = unpublished.by_queue(app)
+    for name in (*app.router.queues, *nodes, *left):
         sizes.setdefault(name, Size())
     known = app.broker.browser is not None
-    return [QueueState(name, sizes[name], len(nodes.get(name, ())) if known else None) for name in sorted(sizes)]
-
-
-def unpublished(app: App) -> list[tuple[str, int]]:
-    """Return the databases whose outbox is not empty, and how many messages wait there for the broker."""
-    if not (app.conf.task_outbox and app.uses_database):
-        return []
-    sizes = [(outbox.database.alias, outbox.size()) for outbox in outboxes()]
-    return [(alias, size) for alias, size in sizes if size]
+    return [
+        QueueState(name, sizes[name], len(nodes.get(name, ())) if known else None, left.get(name, 0))
+        for name in sorted(sizes)
+    ]
 
 
 def unknown_tasks(app: App) -> list[str]:
@@ -150,8 +165,8 @@ def calls(app: App, *, state: str = "", queue: str = "", task: str = "", limit: 
     """Return the newest calls.
 
     Args:
-        state: where the message is (``waiting``, ``delayed``, ``running``, ``dead``), or a stored state (``SUCCESS``,
-            ``FAILURE``, ...); empty for all of both.
+        state: where the message is (``waiting``, ``delayed``, ``running``, ``dead``, ``unpublished``), or a stored
+            state (``SUCCESS``, ``FAILURE``, ...); empty for all of both.
         queue: name of the queue.
         task: name of the task.
         limit: how many at most.
@@ -161,7 +176,7 @@ def calls(app: App, *, state: str = "", queue: str = "", task: str = "", limit: 
     """
     places = _places(state)
     if places:
-        stored = browser_of(app).messages(Wanted(places, queue, task), limit)
+        stored = _messages(app, places, queue, task, limit)
         results = app.backend.get([message.id for message in stored]) if app.backend.stores else {}
         found = [Call(message.id, [message], results.get(message.id)) for message in stored]
         if state or not lists_results(app):
@@ -178,13 +193,22 @@ def calls(app: App, *, state: str = "", queue: str = "", task: str = "", limit: 
     return [Call(meta.task_id, meta=meta) for meta in metas]
 
 
+def _messages(app: App, places: Sequence[str], queue: str, task: str, limit: int) -> list[StoredMessage]:
+    """Return the newest messages of these places."""
+    found = unpublished.messages(app, limit, queue=queue, task=task) if UNPUBLISHED in places else []
+    known = [place for place in places if place != UNPUBLISHED]
+    if known:
+        found += browser_of(app).messages(Wanted(known, queue, task), limit)
+    return found[:limit]
+
+
 def _places(state: str) -> tuple[str, ...]:
     """Return the places of messages that a state means; none for a state that only results have."""
     if not state:
-        return STATES
+        return (*STATES, UNPUBLISHED)
     if state.upper() == states.PENDING:
-        return (WAITING, DELAYED)
-    return tuple(place for place in STATES if place == state.lower())
+        return (WAITING, DELAYED, UNPUBLISHED)
+    return tuple(place for place in (*STATES, UNPUBLISHED) if place == state.lower())
 
 
 def lists_results(app: App) -> bool:
@@ -217,9 +241,10 @@ def find(app: App, task_id: str) -> Call:
 
 def known(app: App, task_id: str) -> Call | None:
     """Return everything known of one call; None if that is nothing."""
-    messages = []
+    messages = unpublished.messages(app, MESSAGES_PER_ID, ids=[task_id])
     if app.broker.browser is not None:
-        messages = app.broker.browser.messages(Wanted(ids=[task_id]), MESSAGES_PER_ID, payload=True)
+        # What the broker has comes first: what was published may stay in the outbox for a moment.
+        messages = app.broker.browser.messages(Wanted(ids=[task_id]), MESSAGES_PER_ID, payload=True) + messages
     meta = app.backend.get([task_id]).get(task_id) if app.backend.stores else None
     return Call(task_id, messages, meta) if messages or meta else None
 

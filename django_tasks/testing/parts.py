@@ -82,10 +82,11 @@ def make_backend(app: App, kind: type[MemoryBackend]) -> MemoryBackend:
 def installed(app: App, broker: MemoryBroker, backend: MemoryBackend) -> Iterator[None]:
     """Let an app use these, whatever its settings say, until the block ends.
 
-    An app without result backend has none here either. ``TASK_ALWAYS_EAGER`` is off: what is called is sent.
+    An app without result backend has none here either. ``TASK_ALWAYS_EAGER`` is off: what is called is sent. So is
+    ``TASK_OUTBOX``, since this broker is never away, and the test may have no database.
     """
     conf, made = app.conf, app._made
-    changes: dict[str, Any] = {"broker_url": broker.url, "task_always_eager": False}
+    changes: dict[str, Any] = {"broker_url": broker.url, "task_always_eager": False, "task_outbox": False}
     parts: dict[str, tuple[Any, Any]] = {"broker": (broker.url, broker)}
     if parse_url(conf.result_backend).scheme != "disabled":
         changes["result_backend"] = backend.url

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from django_tasks import publishing, states
 from django_tasks.backends.base import utc_now
-from django_tasks.exceptions import ImproperlyConfigured, OperationalError
+from django_tasks.exceptions import ImproperlyConfigured, OperationalError, ReplicationError
 from django_tasks.message import Message, decode_envelope
 from django_tasks.models import QueuedMessage
 from django_tasks.outbox import BATCH, Outbox, outboxes
@@ -70,6 +70,8 @@ class Relay:
         """Publish rows together; if that is refused, each by itself."""
         try:
             publishing.send(self.app, [self._message(row) for row in rows], {"retry": False})
+        except ReplicationError as exc:
+            logger.error("From the outbox of database %r: %s", outbox.database.alias, exc)
         except OperationalError:
             raise
         except Exception as exc:
@@ -80,12 +82,15 @@ class Relay:
             else:
                 self._give_up(outbox, rows[0], exc)
             return
-        logger.info("Published %d messages from the outbox of database %r", len(rows), outbox.database.alias)
+        else:
+            logger.info("Messages published from the outbox of database %r: %d", outbox.database.alias, len(rows))
         outbox.remove(rows)
 
     def _message(self, row: QueuedMessage) -> Message:
         message = decode_envelope(row.payload, self.app.broker.accept)
         message.queue = row.queue
+        # It may have been published before, or revoked since: a worker is to look whether it has ended.
+        message.redelivered = True
         return message
 
     def _give_up(self, outbox: Outbox, row: QueuedMessage, exc: Exception) -> None:

@@ -13,6 +13,7 @@ from django_tasks.control import signal_number
 from django_tasks.management.cli.answer import Answer, usage_error
 from django_tasks.management.cli.reports import ended
 from django_tasks.operations import act, look
+from django_tasks.operations.unpublished import UNPUBLISHED
 from django_tasks.worker.shared import SPARE
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _chosen(options: dict[str, Any]) -> list[str] | None:
 def purge(app: App, options: dict[str, Any]) -> Answer:
     """``tasks purge``."""
     queue = options["queue"] or ""
-    sizes = {each.name: each.size.waiting + each.size.delayed for each in look.queues(app)}
+    sizes = {each.name: each.size.waiting + each.size.delayed + each.unpublished for each in look.queues(app)}
     if queue and queue not in sizes:
         raise CommandError(f"There is no queue {queue!r}.{look.suggestion(queue, sizes)}")
     sizes = {name: size for name, size in sizes.items() if size and queue in ("", name)}
@@ -101,7 +102,7 @@ def revoke(app: App, options: dict[str, Any]) -> Answer:
 
 
 def _revoked(state: str, terminate: bool) -> str:
-    if state in (WAITING, DELAYED):
+    if state in (WAITING, DELAYED, UNPUBLISHED):
         return f"was {state} and is revoked."
     if terminate:
         return f"was {state} and is revoked; its worker stops it within 2 s."

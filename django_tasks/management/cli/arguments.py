@@ -61,7 +61,11 @@ def _add_looking(subcommands: Subcommands) -> None:
     subcommands.add("queues", reports.queues, "count messages by queue")
     subcommands.add("workers", reports.workers, "list workers and their processes")
     add = subcommands.add("list", reports.calls, "list calls, newest first").add_argument
-    add("--state", metavar="STATE", help="waiting, delayed, running, dead, or a stored state such as FAILURE")
+    add(
+        "--state",
+        metavar="STATE",
+        help="waiting, delayed, running, dead, unpublished, or a stored state (FAILURE)",
+    )
     add("--queue", metavar="QUEUE", help="only of this queue")
     add("--task", metavar="NAME", help="only of this task")
     add("--limit", type=_positive, default=reports.LIMIT, metavar="N", help="how many at most (20)")

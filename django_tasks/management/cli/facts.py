@@ -12,6 +12,7 @@ from django_tasks.management.cli.answer import plain
 from django_tasks.management.tables import in_words, instant
 from django_tasks.operations.act import read
 from django_tasks.operations.look import Call
+from django_tasks.operations.unpublished import UNPUBLISHED
 
 if TYPE_CHECKING:
     from django_tasks.app import App
@@ -41,7 +42,7 @@ def _note(app: App, call: Call, now: float, workers: Mapping[str, SeenWorker]) -
         return f"{refused(message)}, tried again in {due}" if message.refusals else f"due in {due}"
     if message.state == RUNNING:
         return f"{holder(message.worker, workers.get(message.worker))}{f' ({meta.status})' if meta else ''}"
-    if message.state == DEAD:
+    if message.state in (DEAD, UNPUBLISHED):
         return message.reason
     return refused(message) or ("alone, since a worker died with it" if message.alone else "")
 
@@ -113,7 +114,7 @@ def result_facts(app: App, meta: TaskMeta) -> dict[str, Any]:
         "ended": meta.date_done,
         "args": plain(meta.args),
         "kwargs": plain(meta.kwargs),
-        "parent_id": meta.parent_id,
+        "parent_id": None if meta.parent_id == meta.task_id else meta.parent_id,  # as after a retry
         "group": meta.group_id,
         "children": [child[0][0] for child in meta.children],
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from django_tasks.brokers.browse import SeenWorker
 from django_tasks.management.tables import in_words
-from django_tasks.operations import look
+from django_tasks.operations import look, unpublished
 from django_tasks.stranded import stranded
 
 if TYPE_CHECKING:
@@ -25,9 +25,16 @@ def of_queues(app: App, queues: Sequence[look.QueueState]) -> Iterator[str]:
     if unknown := look.unknown_tasks(app):
         tasks = f"{', '.join(unknown[:5])}{' and more' if len(unknown) > 5 else ''}"
         yield f"The workers do not know the task {tasks}: restart them after a change of code."
-    for alias, size in look.unpublished(app):
-        yield f"{size} messages wait in the outbox of database {alias!r}."
+    yield from of_outboxes(app)
     yield from stranded(app)
+
+
+def of_outboxes(app: App) -> Iterator[str]:
+    """Yield where messages wait for the broker."""
+    for alias, counts in unpublished.sizes(app).items():
+        size = sum(counts.values())
+        wait = "1 message waits" if size == 1 else f"{size:,} messages wait"
+        yield f"{wait} in the outbox of database {alias!r}."
 
 
 def _start(app: App, lonely: Sequence[str]) -> str:

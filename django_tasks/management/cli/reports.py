@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from django_tasks import states
 from django_tasks.brokers.browse import DEAD, SeenWorker
-from django_tasks.exceptions import TimeoutError
+from django_tasks.exceptions import OperationalError, TimeoutError
 from django_tasks.management.cli import notes
 from django_tasks.management.cli.answer import LONGEST_REPR, Answer, plain
 from django_tasks.management.cli.facts import call_facts, message_facts, outcome_facts, result_facts
 from django_tasks.management.tables import Column, distance, facts, in_words, printable, table
-from django_tasks.operations import look
+from django_tasks.operations import look, unpublished
 from django_tasks.operations.look import Call
 from django_tasks.utils.saferepr import saferepr
 
@@ -43,10 +43,16 @@ def tabled(columns: Sequence[Column], rows: Sequence[Sequence[Any]], otherwise: 
 
 def queues(app: App, options: dict[str, Any]) -> Answer:
     """``tasks queues``."""
-    found = look.queues(app)
+    try:
+        found = look.queues(app)
+    except OperationalError as exc:
+        left = unpublished.by_queue(app)
+        return Answer([{"queue": name, "unpublished": left[name]} for name in sorted(left)], "The broker is away.",
+                      list(notes.of_outboxes(app)), problem=str(exc))  # fmt: skip
     data = [
         {"queue": each.name, "waiting": each.size.waiting, "delayed": each.size.delayed, "running": each.size.reserved,
-         "dead": each.size.dead, "oldest": round(each.size.oldest, 1) if each.size.waiting else None,
+         "dead": each.size.dead, "unpublished": each.unpublished,
+         "oldest": round(each.size.oldest, 1) if each.size.waiting else None,
          "workers": each.workers}
         for each in found
     ]  # fmt: skip
@@ -92,7 +98,7 @@ def _condition(worker: SeenWorker) -> str:
 def overview(app: App, options: dict[str, Any]) -> Answer:
     """``tasks`` alone."""
     parts = {"queues": queues(app, options)}
-    if app.broker.browser is not None:
+    if app.broker.browser is not None and not parts["queues"].problem:
         parts["workers"] = workers(app, options)
 
     def text(width: int | None) -> str:
@@ -100,7 +106,8 @@ def overview(app: App, options: dict[str, Any]) -> Answer:
             [*(part.for_people(width) for part in parts.values()), "`tasks --help` lists what else there is."]
         )
 
-    return Answer({name: part.data for name, part in parts.items()}, text, parts["queues"].notes)
+    first = parts["queues"]
+    return Answer({name: part.data for name, part in parts.items()}, text, first.notes, first.problem)
 
 
 def calls(app: App, options: dict[str, Any]) -> Answer:
