@@ -129,6 +129,8 @@ class Janitor:
             return ROUND
         if self._trouble:
             logger.warning("Messages can be reached again, after %.1f s", now - self._trouble_since)
+            if now - self._trouble_since > self._interval["beat"]:
+                self._next["beat"] = 0.0  # signs of life were missed, and this worker would look dead until the next
             self._trouble, self._trouble_since = "", 0.0
         return wait
 

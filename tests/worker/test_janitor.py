@@ -406,6 +406,19 @@ def test_a_seat_is_freed_when_all_is_decided(app: App, janitor: Janitor, page: P
     assert seat.state == shared.FREE
 
 
+def test_after_an_outage_a_sign_of_life_is_given_at_once(app: App, janitor: Janitor, clock: Clock) -> None:
+    assert app.broker.browser is not None
+    janitor.poll(clock.now)
+    away = Away(app.broker, "heartbeat", "rescue")
+    for _ in range(20):
+        janitor.safe_poll(clock.advance(LEASE / 10))
+    assert [each.alive for each in app.broker.browser.workers()] == [False]
+    away.on = False
+    for _ in range(2):
+        janitor.safe_poll(clock.advance(ROUND))
+    assert [each.alive for each in app.broker.browser.workers()] == [True]
+
+
 def test_after_an_outage_the_others_are_given_time_to_beat(
     app: App, janitor: Janitor, page: Page, clock: Clock
 ) -> None:
