@@ -199,7 +199,8 @@ class RedisConnections:
             if self._client is client:
                 self._client = None
         for pool in self.servers.pools(client):
-            pool.disconnect(inuse_connections=False)
+            for connection in pool.pool.idle():
+                connection.disconnect()
 
 
 def replicated(client: Client, script: Script, call: Sequence[Any], replicas: int, seconds: float) -> int:

@@ -46,6 +46,11 @@ class FairQueue(LifoQueue[Any]):
                 return
         self.put(place.get())  # it came at the last moment
 
+    def idle(self) -> list[Any]:
+        """Return the connections that nobody uses."""
+        with self.mutex:
+            return [connection for connection in self.queue if connection is not None]
+
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         """Give a connection to the first in the line, or keep it."""
         with self.mutex:
