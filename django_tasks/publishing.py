@@ -13,7 +13,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
 from django_tasks import signals
 from django_tasks.databases import Database, in_user_transaction, unsent_ids
-from django_tasks.exceptions import OperationalError, ReplicationError
+from django_tasks.exceptions import OperationalError, ReplicationError, RequestRefused
 from django_tasks.message import Message
 
 if TYPE_CHECKING:
@@ -130,6 +130,9 @@ class Publication:
         try:
             if not _is_sent(self.app, self.messages, self.options, outbox):
                 return
+        except RequestRefused as exc:
+            logger.error("The call stays in the outbox of database %r: %s", outbox.database.alias, exc)
+            return
         except ReplicationError as exc:  # it is sent
             logger.error("From the outbox of database %r: %s", outbox.database.alias, exc)
         outbox.forget(self.messages, self.token)
@@ -140,10 +143,11 @@ def _is_sent(app: App, messages: Sequence[Message], options: Mapping[str, Any], 
 
     Raises:
         ReplicationError: they are sent, but too few replicas have them.
+        RequestRefused: the broker does not take them, which time alone does not change.
     """
     try:
         send(app, messages, {**options, "retry": False})
-    except ReplicationError:
+    except (ReplicationError, RequestRefused):
         raise
     except OperationalError as exc:
         stay = "1 message stays" if len(messages) == 1 else f"{len(messages)} messages stay"

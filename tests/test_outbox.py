@@ -15,7 +15,13 @@ from django.core.management import CommandError, call_command
 from django.db import transaction
 
 from django_tasks import App, shared_task, signals, states
-from django_tasks.exceptions import MessageTooLarge, OperationalError, ReplicationError, TaskRevokedError
+from django_tasks.exceptions import (
+    MessageTooLarge,
+    OperationalError,
+    ReplicationError,
+    RequestRefused,
+    TaskRevokedError,
+)
 from django_tasks.models import QueuedMessage
 from django_tasks.outbox import BATCH, CLAIM, GRACE
 from django_tasks.worker.janitor import RELAY, Janitor
@@ -24,6 +30,7 @@ from django_tasks.worker.relay import Relay
 from django_tasks.worker.shared import Page
 from tests.processes import environment
 from tests.running import app_of_test, drain, waiting
+from tests.servers import Redis
 from tests.testapp.tasks import add
 from tests.worker.parts import Away, Clock
 
@@ -121,6 +128,31 @@ def test_messages_with_too_few_replicas_are_published(
         with pytest.raises(ReplicationError):
             add.delay(2, 3)
         assert (rows(), len(sent(app))) == ([], 3)
+        app.close()
+
+
+def test_what_is_refused_stays_and_holds_up_nothing(
+    redis_server: Redis, redis_url: str, transactional_db: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until somebody changes what is in the way; a caller who is there is told."""
+    client = redis_server.connect()
+    with app_of_test(redis_url, task_outbox=True) as app:
+        client.set("mail", "of somebody else")
+        with transaction.atomic():
+            bad = add.apply_async((1, 1), queue="mail")
+        assert "stays in the outbox of database 'default': " in caplog.text
+        with pytest.raises(RequestRefused):
+            add.apply_async((1, 1), queue="mail")
+        call_without_a_broker(app)
+        app.broker.clock = lambda: time.time() + GRACE + 60
+        relay = Relay(app)
+        relay.publish()
+        assert [row.task_id for row in rows()] == [bad.id]
+        assert client.llen("celery") == 1
+        client.delete("mail")
+        app.broker.clock = lambda: time.time() + GRACE + 60 + CLAIM + 60
+        relay.publish()
+        assert (rows(), client.llen("mail")) == ([], 1)
         app.close()
 
 

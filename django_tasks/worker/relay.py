@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from django_tasks import publishing, states
 from django_tasks.backends.base import utc_now
-from django_tasks.exceptions import ImproperlyConfigured, OperationalError, ReplicationError
+from django_tasks.exceptions import ImproperlyConfigured, OperationalError, ReplicationError, RequestRefused
 from django_tasks.message import Message, decode_envelope
 from django_tasks.models import QueuedMessage
 from django_tasks.outbox import BATCH, Outbox, outboxes
@@ -20,6 +22,9 @@ logger = logging.getLogger("django_tasks.worker")
 
 #: Batches of one round, for the sake of the heartbeat.
 MOST_BATCHES = 10
+
+
+_queue = attrgetter("queue")
 
 
 class Relay:
@@ -37,6 +42,7 @@ class Relay:
         elif alias := app.broker.transaction_alias:
             self.outboxes = [Outbox(alias)]  # there may be messages from before this was the broker
         self._trouble: dict[str, str] = {}
+        self._refused: set[str] = set()
 
     def publish(self) -> None:
         """Publish what is due.
@@ -47,8 +53,9 @@ class Relay:
         for outbox in list(self.outboxes):
             for _ in range(MOST_BATCHES):
                 rows = self._claim(outbox)
-                if rows:
-                    self._publish(outbox, rows)
+                # Queue by queue, since one may be refused when another has taken its messages already.
+                for _, some in groupby(sorted(rows, key=_queue), _queue):
+                    self._publish(outbox, list(some))
                 if len(rows) < BATCH:
                     break
 
@@ -72,13 +79,15 @@ class Relay:
             publishing.send(self.app, [self._message(row) for row in rows], {"retry": False})
         except ReplicationError as exc:
             logger.error("From the outbox of database %r: %s", outbox.database.alias, exc)
-        except OperationalError:
-            raise
         except Exception as exc:
+            if isinstance(exc, OperationalError) and not isinstance(exc, RequestRefused):
+                raise
             # Whatever is wrong with one message, the others have to go.
             if len(rows) > 1:
                 for row in rows:
                     self._publish(outbox, [row])
+            elif isinstance(exc, RequestRefused):
+                self._keep(outbox, exc)
             else:
                 self._give_up(outbox, rows[0], exc)
             return
@@ -92,6 +101,12 @@ class Relay:
         # It may have been published before, or revoked since: a worker is to look whether it has ended.
         message.redelivered = True
         return message
+
+    def _keep(self, outbox: Outbox, exc: RequestRefused) -> None:
+        """Leave a row for later, when somebody has changed what its broker refuses; say so once."""
+        if str(exc) not in self._refused:
+            self._refused.add(str(exc))
+            logger.error("Messages stay in the outbox of database %r: %s", outbox.database.alias, exc)
 
     def _give_up(self, outbox: Outbox, row: QueuedMessage, exc: Exception) -> None:
         logger.error("Task %s[%s] cannot be published: %r. It stays in table %s of database %r as a dead letter.",
