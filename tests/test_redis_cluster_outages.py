@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+from django.db import transaction
 
 from django_tasks import publishing
 from django_tasks.backends.memory import MemoryBackend
@@ -15,8 +16,11 @@ from django_tasks.brokers.redis import RedisBroker
 from django_tasks.brokers.redis_envelopes import digest_of
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError, ReplicationError
 from django_tasks.message import Message
+from django_tasks.models import QueuedMessage
+from django_tasks.outbox import Outbox
 from django_tasks.outcome import Outcome
 from django_tasks.states import SUCCESS
+from django_tasks.worker.relay import Relay
 from tests.brokers.hands import ACCEPT, Clock, Hand, make_redis, message, rescue, send
 from tests.running import app_of_test
 from tests.servers import RedisCluster, RedisNode, require
@@ -117,6 +121,26 @@ def test_what_is_sent_in_part_is_not_sent_again(cluster: RedisCluster, home: Red
         bring_back(cluster, other)
         publishing.send(app, calls, {})
         assert waiting(app.broker, here, there) == [6, 3]
+
+
+def test_an_outbox_is_not_published_again_for_the_sake_of_a_part(
+    transactional_db: None, cluster: RedisCluster, home: RedisNode, other: RedisNode
+) -> None:
+    here, there = queue_on(cluster, home), queue_on(cluster, other)
+    with app_of_test(cluster.url(), task_outbox=True) as app:
+        with transaction.atomic():
+            Outbox("default").write([message("1", queue=here), message("2", queue=there)], app.broker.now(), None)
+        other.kill()
+        for _ in range(2):
+            QueuedMessage.objects.update(due_at=0)
+            with pytest.raises(OperationalError, match="1 of 2 messages are sent"):
+                Relay(app).publish()
+        assert waiting(app.broker, here) == [1]
+        bring_back(cluster, other)
+        QueuedMessage.objects.update(due_at=0)
+        Relay(app).publish()
+        assert waiting(app.broker, here, there) == [1, 1]
+        assert not QueuedMessage.objects.exists()
 
 
 def test_the_same_id_can_be_called_again(broker: RedisBroker, cluster: RedisCluster) -> None:

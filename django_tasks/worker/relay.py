@@ -100,6 +100,8 @@ class Relay:
         message.queue = row.queue
         # It may have been published before, or revoked since: a worker is to look whether it has ended.
         message.redelivered = True
+        # Of a batch that was sent in part, what was sent is not to be sent again.
+        message.cause = f"outbox/{row.pk}"
         return message
 
     def _keep(self, outbox: Outbox, exc: RequestRefused) -> None:
