@@ -12,12 +12,16 @@ from typing import Any
 import pytest
 
 from django_tasks import App
+from django_tasks.brokers.base import readable
 from tests.celery_environment import celery_side
 from tests.interop import work
 from tests.processes import WorkerProcess
 from tests.running import app_of_test
 from tests.servers import Redis, require
 from tests.waiting import wait_for
+
+#: Seconds in which a client answers; it waits for each result up to 60.
+ANSWER = 90.0
 
 
 class CeleryClient:
@@ -30,6 +34,7 @@ class CeleryClient:
         def ask(*arguments: Any) -> Any:
             self.process.stdin.write(json.dumps([name, *arguments]) + "\n")
             self.process.stdin.flush()
+            assert readable([self.process.stdout.fileno()], ANSWER), f"no answer to {name} from Celery's client"
             return json.loads(self.process.stdout.readline())
 
         return ask
