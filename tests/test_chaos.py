@@ -24,7 +24,7 @@ def play(scenario: str, *arguments: str, statuses: tuple[int, ...] = (0,)) -> st
 
 
 def test_nothing_is_lost_in_a_few_seconds_of_chaos() -> None:
-    printed = play("faults", "--database", DATABASE, "--seconds", "8", "--lease", "2")
+    printed = play("faults", "--database", DATABASE, "--seconds", "8")
     assert "lost 0" in printed
 
 
