@@ -1,0 +1,155 @@
+"""Cron strings, as croniter reads them."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, tzinfo
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from croniter import CroniterError, croniter
+
+from django_tasks.schedules.base import BaseSchedule, in_utc
+from django_tasks.schedules.calendars import Calendar, Days
+from django_tasks.schedules.clocks import next_instant
+from django_tasks.schedules.words import day_words, time_words
+
+#: What stands for five fields.
+ALIASES = {
+    "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *", "@monthly": "0 0 1 * *", "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@hourly": "0 * * * *",
+}  # fmt: skip
+# croniter takes a range from a number to itself for the whole field.
+_SAME = re.compile(r"(?<!\w)(\w+)-\1(?:/\d+)?(?=$|[\s,])", re.IGNORECASE)
+_HASHED = re.compile(r"(?:^|[\s,])[hr](?:$|[\s,/(])", re.IGNORECASE)
+
+
+class _Parsed(NamedTuple):
+    calendar: Calendar
+    words: str
+
+
+class cron(BaseSchedule):
+    """A schedule written as a line of crontab(5): ``cron("20 20 * * 1")``.
+
+    Where both the day of the month and the day of the week are given, a day has to fit one of them, as in cron; in
+    ``crontab`` it has to fit both.
+
+    Args:
+        expression: minute, hour, day of the month, month and day of the week, then maybe the second, then maybe the
+            year; or one of ``ALIASES`` such as ``@daily``. Beside the usual forms croniter has ``L`` (last day),
+            ``15W`` (the weekday nearest to the 15th), ``2#3`` (third Tuesday), ``L5`` (last Friday) and ``?``.
+        nowfun: see ``BaseSchedule``.
+        app: see ``BaseSchedule``.
+
+    Raises:
+        TypeError: ``expression`` is not a text.
+        ValueError: croniter cannot read it, or there is no such day, such as 31 February.
+    """
+
+    def __init__(self, expression: str, **kwargs: Any) -> None:
+        if not isinstance(expression, str):
+            raise TypeError(f"A cron string is a text such as '20 20 * * 1', not {expression!r}.")
+        self.expression = " ".join(expression.split())
+        self._calendar, self._words = _parse(self.expression)
+        super().__init__(**kwargs)
+
+    def next_slot(self, after: datetime, *, anchor: datetime, zone: tzinfo) -> datetime | None:
+        """Return the first time after an instant; see ``BaseSchedule``. ``anchor`` means nothing here."""
+        return next_instant(self._calendar, in_utc("after", after), zone)
+
+    @property
+    def human_readable(self) -> str:
+        """``at 20:20 on Monday``; unusual days as they are written."""
+        return self._words
+
+    def __repr__(self) -> str:
+        return f"<cron: {self.expression}>"
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the texts and ``nowfun``."""
+        if not isinstance(other, cron):
+            return NotImplemented
+        return self.expression == other.expression and self.nowfun == other.nowfun
+
+    def __hash__(self) -> int:
+        return hash((self.expression, self.nowfun))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.expression,), {"nowfun": self.nowfun}
+
+
+@lru_cache(maxsize=16384)
+def _parse(expression: str) -> _Parsed:
+    """Read a cron string; see the class for what is raised."""
+    if expression.startswith("@") and expression.lower() not in ALIASES:
+        raise ValueError(f"There is no cron string {expression!r}: those with a name are {', '.join(ALIASES)}.")
+    text = _SAME.sub(r"\1", ALIASES.get(expression.lower(), expression))
+    if _HASHED.search(text):
+        # Several beats have to mean the same by it.
+        raise ValueError(f"The cron string {expression!r} has H or R, which stand for any number: write the number.")
+    parts = text.split()
+    try:
+        if not 5 <= len(parts) <= 7:
+            croniter.expand(text)
+        minutes, hours, seconds = _times(*parts[:2], *parts[5:6])
+        days, day_text = _days(*parts[2:5], *parts[6:])
+    except CroniterError as exc:
+        raise ValueError(f"The cron string {expression!r} cannot be read: {_reason(text, exc)}") from exc
+    except ValueError as exc:
+        raise ValueError(f"The cron string {expression!r} {exc}") from None
+    return _Parsed(Calendar(days, hours, minutes, seconds), time_words(hours, minutes, seconds) + day_text)
+
+
+def _reason(text: str, error: CroniterError) -> str:
+    try:
+        croniter.expand(text)
+    except CroniterError as exc:
+        error = exc  # it speaks of the whole text
+    return (
+        f"{str(error).splitlines()[-1].rstrip('.')}. It has five fields (minute, hour, day of the month, month, day of "
+        "the week), then maybe the second, then maybe the year."
+    )
+
+
+# What croniter reads is kept in two parts, since 100,000 cron strings have few times of day and fewer days.
+@lru_cache(maxsize=16384)
+def _times(minute: str, hour: str, second: str = "0") -> tuple[list[int], list[int], list[int]]:
+    expanded, _ = croniter.expand(f"{minute} {hour} * * * {second}")
+    return _numbers(expanded[0], 60), _numbers(expanded[1], 24), _numbers(expanded[5], 60)
+
+
+@lru_cache(maxsize=16384)
+def _days(*fields: str) -> tuple[Days, str]:
+    """Return the days that three or four fields name, and what to call them.
+
+    Raises:
+        ValueError: there are none, or it is not defined which; the message goes on after the name of the cron string.
+    """
+    expanded, nth = croniter.expand(" ".join(("0 0", *fields[:3], *(("0", fields[3]) if len(fields) > 3 else ()))))
+    special = bool(nth or "w" in fields[0].lower())
+    if special and ["*"] not in (expanded[2], expanded[4]):
+        # croniter sometimes passes over the other one, and sometimes finds nothing.
+        raise ValueError(
+            "has a day with W, # or L and the other kind of day beside it: give one of them as '*', and make two "
+            "entries of it if both are meant."
+        )
+    days = Days(fields, either=True)
+    if days.never():
+        raise ValueError("is never due: there is no such day.")
+    return days, _day_words(fields, expanded, special)
+
+
+def _numbers(expanded: list[Any], size: int) -> list[int]:
+    return list(range(size)) if expanded == ["*"] else sorted(expanded)
+
+
+def _day_words(fields: tuple[str, ...], expanded: list[list[Any]], special: bool) -> str:
+    """Return the days in words; as they are written where they are unusual, or one of two kinds is enough."""
+    if special or "l" in expanded[2] or len(fields) > 3 or ["*"] not in (expanded[2], expanded[4]):
+        return f" on the days {' '.join(fields)}"
+    days, months, weekdays = (
+        range(first, first + size) if expanded[index] == ["*"] else expanded[index]
+        for index, first, size in ((2, 1, 31), (3, 1, 12), (4, 0, 7))
+    )
+    return day_words(days, months, weekdays)

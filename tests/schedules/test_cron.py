@@ -1,0 +1,144 @@
+"""Cron strings, as croniter reads them."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from django_tasks.schedules import calendars, cron, crontab
+from tests.schedules.clocks import UTC
+
+NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)  # a Thursday
+
+
+def next_runs(each: cron, count: int) -> list[str]:
+    found, start = [], NEW_YEAR
+    for _ in range(count):
+        slot = each.next_slot(start, anchor=start, zone=UTC)
+        assert slot is not None
+        found.append(f"{slot:%y-%m-%d %H:%M:%S}")
+        start = slot
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("20 20 * * 1", ["26-01-05 20:20:00", "26-01-12 20:20:00"]),
+        ("  20   20 * *   MON ", ["26-01-05 20:20:00", "26-01-12 20:20:00"]),
+        ("*/30 8-9 * * *", ["26-01-01 08:00:00", "26-01-01 08:30:00", "26-01-01 09:00:00"]),
+        ("@yearly", ["27-01-01 00:00:00"]),
+        ("@annually", ["27-01-01 00:00:00"]),
+        ("@monthly", ["26-02-01 00:00:00"]),
+        ("@weekly", ["26-01-04 00:00:00"]),
+        ("@daily", ["26-01-02 00:00:00"]),
+        ("@Midnight", ["26-01-02 00:00:00"]),
+        ("@hourly", ["26-01-01 01:00:00"]),
+        # The sixth field is the second, the seventh the year.
+        ("* * * * * */20", ["26-01-01 00:00:20", "26-01-01 00:00:40", "26-01-01 00:01:00"]),
+        ("30 6 1 1 * 15 2028-2029", ["28-01-01 06:30:15", "29-01-01 06:30:15"]),
+        # Sunday has two numbers.
+        ("0 0 * * 7", ["26-01-04 00:00:00"]),
+        ("0 0 * * 5-7", ["26-01-02 00:00:00", "26-01-03 00:00:00", "26-01-04 00:00:00", "26-01-09 00:00:00"]),
+        # One of the two is enough, as in cron, where a crontab needs both.
+        ("0 0 13 * fri", ["26-01-02 00:00:00", "26-01-09 00:00:00", "26-01-13 00:00:00"]),
+        ("0 0 31 2 fri", ["26-02-06 00:00:00"]),
+        ("0 0 L * *", ["26-01-31 00:00:00", "26-02-28 00:00:00"]),
+        ("0 0 15W * *", ["26-01-15 00:00:00", "26-02-16 00:00:00"]),
+        ("0 0 * * 2#3", ["26-01-20 00:00:00", "26-02-17 00:00:00"]),
+        ("0 0 * * L5", ["26-01-30 00:00:00", "26-02-27 00:00:00"]),
+        ("0 0 ? * 1", ["26-01-05 00:00:00"]),
+        # croniter by itself takes 5-5 for every minute.
+        ("5-5 12-12/2 1-1 * *", ["26-01-01 12:05:00", "26-02-01 12:05:00"]),
+        ("0 0 29 2 *", ["28-02-29 00:00:00", "32-02-29 00:00:00"]),
+    ],
+)
+def test_when_it_runs(text: str, expected: list[str]) -> None:
+    assert next_runs(cron(text), len(expected)) == expected
+
+
+def test_years_that_are_over() -> None:
+    assert cron("0 0 1 1 * 0 2020").next_slot(NEW_YEAR, anchor=NEW_YEAR, zone=UTC) is None
+    assert cron("0 0 1 1 * 0 2020").is_due(NEW_YEAR) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("* * * *", "The cron string '* * * *' cannot be read: Exactly 5, 6 or 7 columns has to be specified"),
+        ("", "The cron string '' cannot be read"),
+        ("60 * * * *", "The cron string '60 * * * *' cannot be read: [60 * * * *] is not acceptable, out of range."),
+        ("* * * * mun", "The cron string '* * * * mun' cannot be read"),
+        ("*/0 * * * *", "The cron string '*/0 * * * *' cannot be read"),
+        ("0 0 31 2 *", "The cron string '0 0 31 2 *' is never due: there is no such day."),
+        ("0 0 31 4,6,9,11 *", "The cron string '0 0 31 4,6,9,11 *' is never due"),
+        ("0 0 29 2 * 0 2025-2027", "The cron string '0 0 29 2 * 0 2025-2027' is never due"),
+        ("@reboot", "There is no cron string '@reboot': those with a name are @yearly, @annually, @monthly, @weekly, "),
+        ("H * * * *", "The cron string 'H * * * *' has H or R, which stand for any number: write the number."),
+        ("0 R(1-5) * * *", "The cron string '0 R(1-5) * * *' has H or R"),
+        ("0 h/2 * * *", "The cron string '0 h/2 * * *' has H or R"),
+        (
+            "0 0 13 * 5#2",
+            "The cron string '0 0 13 * 5#2' has a day with W, # or L and the other kind of day ",
+        ),
+        ("0 0 1 * L5", "The cron string '0 0 1 * L5' has a day with W, # or L and the other kind of day"),
+        ("0 0 15w * 1", "The cron string '0 0 15w * 1' has a day with W, # or L and the other kind of day"),
+    ],
+)
+def test_what_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match="cron string") as caught:
+        cron(text)
+    assert str(caught.value).startswith(message)
+
+
+def test_it_is_a_text() -> None:
+    with pytest.raises(TypeError, match=r"A cron string is a text such as '20 20 \* \* 1', not 5\."):
+        cron(5)  # type: ignore[arg-type]
+
+
+def test_equality_and_pickling() -> None:
+    each = cron("0  9 * * MON")
+    copy = pickle.loads(pickle.dumps(each))
+    assert copy == each == cron("0 9 * * MON") != cron("0 9 * * 2")
+    assert hash(copy) == hash(each)
+    assert (copy.expression, repr(copy)) == ("0 9 * * MON", "<cron: 0 9 * * MON>")
+    assert each != crontab(0, 9, "mon")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("20 20 * * 1", "at 20:20 on Monday"),
+        ("@hourly", "every hour"),
+        ("*/5 * * * *", "every 5 minutes"),
+        ("* * * * * */20", "every minute, at second 0, 20 and 40"),
+        ("0 0 1 jan-mar *", "at 00:00 on day 1 of the month in January to March"),
+        ("0 0 L * *", "at 00:00 on the days L * *"),
+        ("0 0 13 * 5", "at 00:00 on the days 13 * 5"),
+        ("0 0 * * 2#3", "at 00:00 on the days * * 2#3"),
+        ("0 0 * * 1 0 2030", "at 00:00 on the days * * 1 2030"),
+    ],
+)
+def test_in_words(text: str, words: str) -> None:
+    assert cron(text).human_readable == words
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    # croniter keeps its place in an object, and what is read of an expression is shared.
+    each, zone = cron("0 0 L * 1"), ZoneInfo("Europe/Berlin")
+    starts = [NEW_YEAR.replace(year=year, month=month) for year in range(1990, 2030) for month in range(1, 13)]
+    alone = [cron("0 0 L * 1").next_slot(start, anchor=start, zone=zone) for start in starts]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        calendars._day_after.cache_clear()
+        with ThreadPoolExecutor(8) as pool:
+            together = list(pool.map(lambda start: each.next_slot(start, anchor=start, zone=zone), starts))
+    finally:
+        sys.setswitchinterval(interval)
+    assert together == alone
