@@ -12,11 +12,14 @@ import signal
 import sys
 from types import ModuleType
 
-from chaos import delayed, faults, idle, locked, long, mixed, outage, snapshot
+from chaos import beat, beside, delayed, failover, faults, idle, locked, long, mixed, outage, snapshot
 
 SCENARIOS: dict[str, ModuleType] = {
     "faults": faults,
+    "beat": beat,
+    "beside": beside,
     "delayed": delayed,
+    "failover": failover,
     "idle": idle,
     "locked": locked,
     "long": long,

@@ -103,8 +103,8 @@ class Audit:
 
     @property
     def clean(self) -> bool:
-        """Whether every promise was kept."""
-        return not self.found()
+        """Whether every promise was kept, and there was something to keep it about."""
+        return self.sent > 0 and not self.found()
 
     def report(self) -> str:
         """Return the findings for people."""
@@ -167,7 +167,7 @@ def audit(path: Path, sampler: Sampler, faults: list[Fault], end: float) -> Audi
             findings.extra[fault] += 1
             findings.explained += (f"{fault}: {run}",)
     findings.most = max(runs.by_killed.values(), default=0)
-    findings.silences = longest_silences([run for each in runs.by_id.values() for run in each], faults, end)
+    findings.silences = longest_silences(runs.starts(), [fault for fault in faults if fault.lasts], end)
     findings.silent = [node for node, seconds in findings.silences.items() if seconds > SILENCE]
     return findings
 

@@ -47,7 +47,7 @@ class Fault:
     @property
     def hits_all(self) -> bool:
         """Whether it hit whatever needs the server."""
-        return not self.pids
+        return not self.pids and not self.nodes
 
     @property
     def lasts(self) -> bool:
@@ -75,8 +75,8 @@ class Monkey:
         self.workers = [self._start_worker(position) for position in range(len(NODES))]
         self.producers = [self._start_producer() for _ in range(PRODUCERS)]
         self.faults: list[Fault] = []
-        #: How to undo what was stopped, and when (monotonic seconds).
-        self._undo: list[tuple[float, Callable[[], None]]] = []
+        #: When what was stopped goes on (monotonic seconds), and how.
+        self._undo: list[tuple[float, Fault, Callable[[], None]]] = []
 
     def page(self, position: int) -> Path:
         """Return the health file of a worker."""
@@ -126,6 +126,7 @@ class Monkey:
         position = random.randrange(len(self.workers))
         fault = self._kill("kill_supervisor", self._family(position)[:1])
         self._replace_worker(position)
+        self._go_on(fault)
         fault.end = time.time()
 
     def kill_worker(self) -> None:
@@ -133,6 +134,7 @@ class Monkey:
         position = random.randrange(len(self.workers))
         fault = self._kill("kill_worker", self._family(position))
         self._replace_worker(position)
+        self._go_on(fault)
         fault.end = time.time()
 
     def freeze_child(self) -> None:
@@ -166,7 +168,7 @@ class Monkey:
     def _child(self) -> psutil.Process:
         """Return a worker process. Raises: NoSuchProcess: there is none at the moment."""
         positions = range(len(self.workers))
-        janitors = {self._janitor_pid(position) for position in positions}
+        janitors = {janitor_pid(self.page(position)) for position in positions}
         children = [child for position in positions for child in self._family(position)[1:]]
         children = [child for child in children if child.pid not in janitors]
         if not children:
@@ -176,17 +178,11 @@ class Monkey:
     def _janitor(self) -> psutil.Process:
         """Return a worker's janitor. Raises: NoSuchProcess: it has none at the moment."""
         position = random.randrange(len(self.workers))
-        pid = self._janitor_pid(position)
+        pid = janitor_pid(self.page(position))
         for child in self._family(position)[1:]:
             if child.pid == pid:
                 return child
         raise psutil.NoSuchProcess(pid)
-
-    def _janitor_pid(self, position: int) -> int:
-        """Read it from the health file, whose layout is that of ``django_tasks.worker.shared``."""
-        with contextlib.suppress(OSError, struct.error):
-            return int(struct.unpack_from("=q", self.page(position).read_bytes(), 32)[0])
-        return 0
 
     def _replace_worker(self, position: int) -> None:
         self.workers[position].wait()
@@ -210,6 +206,8 @@ class Monkey:
 
     def _freeze(self, name: str, processes: Sequence[psutil.Process]) -> None:
         fault = self._fault(name, processes)
+        if fault.lasts:
+            self._go_on(fault)
 
         def thaw() -> None:
             for process in processes:
@@ -217,7 +215,7 @@ class Monkey:
                     process.resume()
             fault.end = time.time()
 
-        self._undo.append((time.monotonic() + self.lease * random.uniform(1.2, 3), thaw))
+        self._undo.append((time.monotonic() + self.lease * random.uniform(1.2, 3), fault, thaw))
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.suspend()
@@ -231,6 +229,7 @@ class Monkey:
         fault = Fault("restart_server")
         self.faults.append(fault)
         random.choice([server.stop, server.kill])()
+        self._go_on(fault)
         time.sleep(random.uniform(0, 2))
         server.start()
         fault.end = time.time()
@@ -248,7 +247,7 @@ class Monkey:
             server.thaw()
             fault.end = time.time()
 
-        self._undo.append((time.monotonic() + self.lease * random.uniform(0.3, 2), thaw))
+        self._undo.append((time.monotonic() + self.lease * random.uniform(0.3, 2), fault, thaw))
         server.freeze()
 
     def reset_connections(self) -> None:
@@ -282,7 +281,7 @@ class Monkey:
             fault.end = time.time()
 
         thread = threading.Thread(target=_hold_the_write_lock, args=(release,))
-        self._undo.append((time.monotonic() + self.lease * random.uniform(0.3, 2), undo))
+        self._undo.append((time.monotonic() + self.lease * random.uniform(0.3, 2), fault, undo))
         thread.start()
 
     def _is_under_way(self, name: str) -> bool:
@@ -292,10 +291,15 @@ class Monkey:
 
     def _undo_due(self, everything: bool = False) -> None:
         now = time.monotonic()
-        for due, undo in list(self._undo):
-            if everything or due <= now:
-                self._undo.remove((due, undo))
-                undo()
+        for each in [each for each in self._undo if everything or each[0] <= now]:
+            self._undo.remove(each)
+            each[2]()
+
+    def _go_on(self, fault: Fault) -> None:
+        """Undo what has stopped a whole worker, or the server, that a new fault hits: it excuses nobody any longer."""
+        for each in [each for each in self._undo if each[1].lasts and each[1].nodes == fault.nodes]:
+            self._undo.remove(each)
+            each[2]()
 
     def stop_breaking(self) -> None:
         """Let everything live, and send nothing more."""
@@ -306,6 +310,13 @@ class Monkey:
         for position, worker in enumerate(self.workers):
             if worker.poll() is not None:
                 self._replace_worker(position)
+
+
+def janitor_pid(page: Path) -> int:
+    """Read it from a health file, whose layout is that of ``django_tasks.worker.shared``; 0 if there is none."""
+    with contextlib.suppress(OSError, struct.error):
+        return int(struct.unpack_from("=q", page.read_bytes(), 32)[0])
+    return 0
 
 
 def _hold_the_write_lock(release: threading.Event) -> None:

@@ -2,22 +2,32 @@
 
 SIGUSR1 resets all connections that there are. After SIGUSR2 they carry nothing more and neither end is told, as when a
 firewall forgets them. New ones can be made at once.
+
+With further arguments ``REPLICA=SECONDS`` a replica that says it is at that port gets what its master sends so much
+later, and what is on its way when the master dies not at all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import signal
 import socket
 import struct
+import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from tests.processes import ROOT, die_with_parent
 
 #: Seconds for which both ends of a silent connection are left to believe in it.
 SILENCE = 20.0
 #: Bytes read at a time.
 CHUNK = 65536
+#: How a replica says where it is.
+REPLICA = re.compile(rb"listening-port\r\n\$\d+\r\n(\d+)\r\n")
 
 
 class Proxy:
@@ -25,10 +35,12 @@ class Proxy:
 
     Args:
         target: the server's port on this machine.
+        lags: seconds by which it reaches replicas later, by their ports.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, lags: Mapping[int, float]) -> None:
         self.target = target
+        self.lags = lags
         self._connections: set[Connection] = set()
 
     async def listen(self, port: int) -> None:
@@ -59,7 +71,7 @@ class Proxy:
             return
         connection = Connection(writer, there[1])
         self._connections.add(connection)
-        await asyncio.gather(connection.carry(reader, there[1]), connection.carry(there[0], writer))
+        await asyncio.gather(connection.carry(reader, there[1], self.lags), connection.carry(there[0], writer))
         self._connections.discard(connection)
 
 
@@ -73,17 +85,32 @@ class Connection:
     def __init__(self, *writers: asyncio.StreamWriter) -> None:
         self.writers = writers
         self.silent = False
+        self.lag = 0.0
 
-    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry one direction to its end, which is that of the other one, too."""
+    async def carry(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lags: Mapping[int, float] | None = None
+    ) -> None:
+        """Carry one direction to its end, which is that of the other one, too.
+
+        Args:
+            lags: in the client's direction; see ``Proxy``.
+        """
         with contextlib.suppress(OSError):
             while data := await reader.read(CHUNK):
-                if not self.silent:
+                if lags and (replica := REPLICA.search(data)):
+                    self.lag = lags.get(int(replica[1]), 0.0)
+                if self.lag and lags is None:
+                    asyncio.get_running_loop().call_later(self.lag, self._arrive, writer, data)
+                elif not self.silent:
                     writer.write(data)
                     await writer.drain()
         if not self.silent:
             for each in self.writers:
                 each.close()
+
+    def _arrive(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+        if not (self.silent or writer.is_closing()):
+            writer.write(data)
 
     def reset(self) -> None:
         """Reset both ends."""
@@ -99,5 +126,20 @@ def reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
+@contextlib.contextmanager
+def proxied(port: int, target: int, lags: Mapping[int, float] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a proxy in a process of its own; see ``Proxy``."""
+    late = [f"{replica}={seconds}" for replica, seconds in (lags or {}).items()]
+    command = [sys.executable, "-m", "chaos.proxy", str(port), str(target), *late]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 if __name__ == "__main__":
-    asyncio.run(Proxy(int(sys.argv[2])).listen(int(sys.argv[1])))
+    own, to, *late = sys.argv[1:]
+    given = {int(port): float(seconds) for port, _, seconds in (each.partition("=") for each in late)}
+    asyncio.run(Proxy(int(to), given).listen(int(own)))

@@ -6,7 +6,10 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
+
+#: The last column of a line that was not cut.
+WHOLE = "."
 
 
 class Event(NamedTuple):
@@ -28,10 +31,11 @@ class Event(NamedTuple):
 
 
 def write(kind: str, subject: str, detail: str = "", due: float = 0.0) -> None:
-    """Append a line; a single write to a file opened for appending is not torn by a kill."""
+    """Append a line."""
     descriptor = os.open(os.environ["CHAOS_RECORD"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
-        os.write(descriptor, f"{kind}\t{subject}\t{detail}\t{due:.6f}\t{time.time():.6f}\n".encode())
+        # A kill can cut it where a page of the file ends, so each write begins a line of its own.
+        os.write(descriptor, f"\n{kind}\t{subject}\t{detail}\t{due:.6f}\t{time.time():.6f}\t{WHOLE}\n".encode())
     finally:
         os.close(descriptor)
 
@@ -39,6 +43,18 @@ def write(kind: str, subject: str, detail: str = "", due: float = 0.0) -> None:
 def read(path: Path) -> Iterator[Event]:
     """Read the record."""
     with path.open() as file:
-        for line in file:
-            kind, subject, detail, due, when = line.rstrip("\n").split("\t")
+        yield from read_on(file)
+
+
+def read_on(file: TextIO) -> Iterator[Event]:
+    """Read what has come since the last time, but for a line that is being written."""
+    while True:
+        place = file.tell()
+        line = file.readline()
+        if not line.endswith("\n"):
+            file.seek(place)
+            return
+        *columns, last = line.rstrip("\n").split("\t")
+        if last == WHOLE:
+            kind, subject, detail, due, when = columns
             yield Event(kind, subject, detail, float(due), float(when))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
 
-from chaos.monkey import Fault
+from chaos.monkey import NODES, Fault
 from chaos.record import Event
 
 #: Seconds before its end of which a process may lose what it had finished: not yet stored.
@@ -70,6 +70,14 @@ class Runs:
             return
         mine = [run for run in self.by_id[event.subject] if (run.pid, run.retries) == (int(pid), int(retries))]
         mine[-1].end = event.time
+
+    def starts(self) -> dict[str, list[float]]:
+        """Return when tasks began, by the worker that ran them."""
+        starts: dict[str, list[float]] = {node: [] for node in NODES}
+        for runs in self.by_id.values():
+            for run in runs:
+                starts[run.node.partition("@")[0]].append(run.start)
+        return starts
 
     def add_suicides(self, poison: set[str]) -> None:
         """Count the runs of tasks that kill their process as faults."""

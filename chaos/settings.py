@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -24,3 +25,4 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 WORKER_LEASE = float(os.environ.get("CHAOS_LEASE", "3"))
 TASK_MAX_DELIVERIES = 3
 WORKER_SHUTDOWN_TIMEOUT = 5
+BEAT_SCHEDULE = json.loads(os.environ.get("CHAOS_BEAT_SCHEDULE", "{}"))

@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from chaos.monkey import NODES, Fault
-from chaos.runs import Run
+from chaos.monkey import Fault
 
 
-def longest_silences(runs: Iterable[Run], faults: Iterable[Fault], end: float) -> dict[str, float]:
+def longest_silences(starts: Mapping[str, Sequence[float]], excuses: Iterable[Fault], end: float) -> dict[str, float]:
     """Return the longest silence of each worker, in seconds.
 
     What is killed, or loses its connections, has to come back while the time runs. It stands still for as long as the
     worker or its server is stopped.
 
     Args:
-        runs: of all tasks.
-        faults: all that was broken.
+        starts: when tasks began, by the worker that ran them.
+        excuses: faults that those that they hit cannot be expected to work under.
         end: when the producers stopped sending (seconds since the epoch).
     """
-    starts: dict[str, list[float]] = defaultdict(list)
-    for run in runs:
-        starts[run.node.partition("@")[0]].append(run.start)
-    lasting = [fault for fault in faults if fault.lasts]
-    begin = min(min(times) for times in starts.values())
+    excuses = list(excuses)
+    begin = min((min(times) for times in starts.values() if times), default=end)
     return {
-        node: max(_gaps(begin, sorted(starts[node]), [f for f in lasting if f.hits_all or node in f.nodes], end))
-        for node in NODES
+        node: max(_gaps(begin, times, [f for f in excuses if f.hits_all or node in f.nodes], end))
+        for node, times in starts.items()
     }
 
 
-def _gaps(begin: float, starts: list[float], excuses: list[Fault], end: float) -> Iterator[float]:
-    last = begin
-    for at in [*(start for start in starts if start < end), end]:
-        # The time between two starts, less what was spent under a fault at the beginning or in the middle of it.
-        since = max([last, *(min(fault.end, at) for fault in excuses if fault.begin < at and fault.end > last)])
-        before = min([at, *(max(fault.begin, last) for fault in excuses if fault.begin < at and fault.end > last)])
-        yield max(at - since, before - last)
-        last = at
+def _gaps(begin: float, starts: Iterable[float], excuses: Iterable[Fault], end: float) -> Iterator[float]:
+    """Yield how long each stretch is in which nothing began, and which no excuse covers, wherever it lies."""
+    since = begin
+    for first, last in sorted([*((at, at) for at in starts), *((each.begin, each.end) for each in excuses)]):
+        if first >= end:
+            break
+        yield first - since
+        since = max(since, last)
+    yield max(0.0, end - since)

@@ -134,7 +134,7 @@ class Stage:
         return path.read_text(errors="replace") if path.exists() else ""
 
 
-def wait_until(condition: Callable[[], bool], seconds: float) -> float:
+def wait_until(condition: Callable[[], object], seconds: float) -> float:
     """Wait for a condition for so long at most; return the seconds that it took."""
     begin = time.monotonic()
     while not condition() and time.monotonic() - begin < seconds:
