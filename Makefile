@@ -20,6 +20,9 @@ PYTEST_ARGS ?= -n 4
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
+# The suites start hundreds of Python processes: each would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test test-sqlite test-postgresql test-mariadb lint chaos bench docs clean
 
 help:  ## show the targets
@@ -75,12 +78,13 @@ lint: $(VENV)/.$(EXTRA)  ## check style, types, sizes and imports
 	$(BIN)/mypy
 	$(BIN)/python tools/budgets.py
 
-chaos: $(VENV)/.mariadb  ## break everything for half an hour, on databases and on Redis, and audit (ARGS for the faults)
+chaos: $(VENV)/.mariadb  ## break everything for an hour, on databases and on Redis, and audit (ARGS for the faults)
 	for place in sqlite postgresql mariadb redis; do \
 	    $(BIN)/python -m chaos faults --database $$place $(ARGS) && \
 	    $(BIN)/python -m chaos faults --database $$place --only kill_worker freeze_worker kill_supervisor --pause 4 && \
 	    $(BIN)/python -m chaos delayed --database $$place && \
 	    $(BIN)/python -m chaos long --database $$place && \
+	    $(BIN)/python -m chaos beat --database $$place && \
 	    $(BIN)/python -m chaos idle --database $$place || exit 1; \
 	done
 	for place in postgresql mariadb redis; do $(BIN)/python -m chaos outage --database $$place || exit 1; done
@@ -89,6 +93,9 @@ chaos: $(VENV)/.mariadb  ## break everything for half an hour, on databases and 
 	$(BIN)/python -m chaos snapshot
 	$(BIN)/python -m chaos mixed
 	$(BIN)/python -m chaos mixed --kill ours
+	$(BIN)/python -m chaos beside
+	$(BIN)/python -m chaos failover
+	$(BIN)/python -m chaos failover --lags 0.02 0.3 --wait 0 1 2
 
 bench: $(VENV)/.$(EXTRA)  ## measure throughput and latency
 	$(BIN)/python -m benchmarks $(ARGS)

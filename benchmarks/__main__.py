@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import machine
+from benchmarks import beat, machine
 from benchmarks.catalogue import DATABASES, OURS, SYSTEMS
 from benchmarks.measures import MEASURES
 from benchmarks.parts import profile_report
@@ -22,12 +22,15 @@ from benchmarks.storage import open_storage
 
 #: Tasks of a profile: enough for batches to reach their full size early.
 PROFILE_TASKS = 20_000
-#: Where a profile is of use: its parts are those of SQL, and the disk is none of them.
-PROFILED = ("sqlite", "postgresql")
+#: Where a profile is of use: the disk is none of its parts.
+PROFILED = ("sqlite", "postgresql", "redis")
 
 
 def main() -> None:
     """Do what the command line says."""
+    if sys.argv[1:2] == ["beat"]:
+        _beat(sys.argv[2:])
+        return
     parser = _parser()
     options = parser.parse_args()
     # Servers, workers and files are ours to remove, however this ends.
@@ -40,12 +43,19 @@ def main() -> None:
         parser.error(f"{options.write} has no place for results between the lines\n{BEGIN}\n{END}")
     databases = options.databases or (PROFILED if options.command == "profile" else DATABASES)
     if options.command == "profile" and not set(databases) <= set(PROFILED):
-        parser.error(f"a profile can be taken on {' and '.join(PROFILED)} only")
+        parser.error(f"a profile can be taken on {', '.join(PROFILED)} only")
     with tempfile.TemporaryDirectory(prefix="celeriac-bench-") as directory:
         if options.command == "profile":
             _profile(Path(directory), databases, options.tasks or PROFILE_TASKS)
         else:
             _run(Path(directory), databases, options)
+
+
+def _beat(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks beat", description=beat.__doc__)
+    beat.add_arguments(parser)
+    with tempfile.TemporaryDirectory(prefix="celeriac-bench-") as directory:
+        print(beat.measure(Path(directory), parser.parse_args(arguments)))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -131,12 +131,12 @@ class Agent:
 
     def delay(self, count: int) -> None:
         """Send tasks that are not due before tomorrow, by a system that has such."""
-        for _ in range(0, count, self.system.bulk_size):
-            self.system.delay(min(count, self.system.bulk_size))  # type: ignore[attr-defined]
+        for begun in range(0, count, self.system.bulk_size):
+            self.system.delay(min(count - begun, self.system.bulk_size))
 
     def empty(self) -> None:
         """Throw all away, of a system that can."""
-        self.system.empty()  # type: ignore[attr-defined]
+        self.system.empty()
         self.sent = 0
 
     def mixed(self, seconds: float) -> list[float] | None:

@@ -37,7 +37,9 @@ def growth(session: Session, plan: Plan) -> Numbers:
     """Drain beside many registered tasks, beside many delayed ones, and from a long queue (our system only)."""
     session.ask("enqueue_bulk", plan.tasks, plan.fill_seconds)
     numbers = {"drain_registered": _drain(session, plan, BENCH_REGISTERED=str(plan.registered))["drain"]}
-    session.ask("delay", plan.many)
+    with session.worker(1):  # with which they are put aside as they are sent; else its successor would have to
+        session.ask("run_some", 1)
+        session.ask("delay", plan.many)
     session.ask("enqueue_bulk", plan.tasks, plan.fill_seconds)
     numbers["drain_delayed"] = _drain(session, plan)["drain"]
     session.ask("empty")

@@ -15,42 +15,67 @@ from benchmarks.report import markdown
 from benchmarks.systems.base import System
 
 REST = "loop and what is not listed"
-#: Which function belongs to which part. A part's time is its own: what another part does inside it is left out.
-PARTS: Mapping[str, tuple[str, ...]] = {
-    "reserve: statement": ("django_tasks.brokers.orm_table:MessageTable.claim",),
-    "reserve: the rest": ("django_tasks.worker.slot:Slot._reserve",),
-    "decode": ("django_tasks.brokers.orm_claims:deliver",),
+Parts = Mapping[str, tuple[str, ...]]
+_RUN: Parts = {
     "refuse?": ("django_tasks.refusal:refuse",),
     "execute: around the call": ("django_tasks.executor:Executor.run",),
     "execute: does anybody listen?": ("django_tasks.hooks:wanted",),
     "execute: the task": ("django_tasks.task:Task.__call__",),
     "encode result": ("django_tasks.executor:Executor._encode",),
     "finish: the rest": ("django_tasks.worker.batch:Batch.flush",),
+    "finish: follow-ups": ("django_tasks.finish:follow_ups",),
+    "log": ("django_tasks.worker.slot:report", "django_tasks.worker.logs:task_received"),
+    "clean up": ("django_tasks.worker.slot:clean_up",),
+}
+#: Which function belongs to which part, on databases and on Redis. A part's time is its own: what another part does
+#: inside it is left out.
+SQL_PARTS: Parts = {
+    "reserve: statement": ("django_tasks.brokers.orm_table:MessageTable.claim",),
+    "reserve: the rest": ("django_tasks.worker.slot:Slot._reserve",),
+    "decode": ("django_tasks.brokers.orm_claims:deliver",),
+    **_RUN,
     "finish: settle, statement": ("django_tasks.brokers.orm_table:MessageTable.settle_here",),
     "finish: store, values": ("django_tasks.backends.orm:_values",),
     "finish: store, statement": ("django_tasks.backends.orm:ORMBackend._store",),
-    "finish: follow-ups": ("django_tasks.finish:follow_ups",),
     "finish: begin and commit": (
         "django.db.backends.base.base:BaseDatabaseWrapper._commit",
         "django.db.backends.base.base:BaseDatabaseWrapper.set_autocommit",
     ),
-    "log": ("django_tasks.worker.slot:report", "django_tasks.worker.logs:task_received"),
-    "clean up": ("django_tasks.worker.slot:clean_up",),
+}
+REDIS_PARTS: Parts = {
+    "scripts and their answers": ("django_tasks.redis_connections:RedisConnections.execute",),
+    "reserve: the rest": ("django_tasks.worker.slot:Slot._reserve",),
+    "decode": ("django_tasks.brokers.redis_ledger:deliver",),
+    **_RUN,
+    "finish: values": ("django_tasks.backends.redis:RedisBackend.entry",),
+    "finish: arguments of the script": ("django_tasks.brokers.redis_finish:_in_short",),
 }
 FUNCTIONS = 20
+#: Tasks sent one by one to see what that costs.
+ONE_BY_ONE = 2_000
+
+
+class Cost(NamedTuple):
+    """Microseconds per task: time, CPU time of the process, and of the server where there is one for it alone."""
+
+    wall: float
+    cpu: float
+    server: float | None
 
 
 class Profile(NamedTuple):
     """What one profile found; times in microseconds per task.
 
     Attributes:
-        wall, cpu: of the plain loop, without stopwatches.
+        run: the plain loop, without stopwatches.
+        one, many: sending by one call for each, and by one call for all.
         parts: time and calls of each part, with stopwatches.
         functions: the functions with most time of their own under cProfile: time, calls per task, name.
     """
 
-    wall: float
-    cpu: float
+    run: Cost
+    one: Cost
+    many: Cost
     parts: dict[str, tuple[float, float]]
     functions: list[tuple[float, float, str]]
 
@@ -58,8 +83,13 @@ class Profile(NamedTuple):
 class Stopwatch:
     """Counts time for the innermost part that runs."""
 
-    def __init__(self) -> None:
-        self.spent = dict.fromkeys((*PARTS, REST), 0)
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was counted so far."""
+        self.spent = dict.fromkeys((*self.parts, REST), 0)
         self.calls = dict.fromkeys(self.spent, 0)
         self._stack = [REST]
         self._since = time.perf_counter_ns()
@@ -85,8 +115,8 @@ class Stopwatch:
         return watched
 
     def install(self) -> None:
-        """Put itself around the functions of ``PARTS``, for the rest of this process's life."""
-        for part, names in PARTS.items():
+        """Put itself around the functions of its parts, for the rest of this process's life."""
+        for part, names in self.parts.items():
             for name in names:
                 path, _, attribute = name.replace(":", ".").rpartition(".")
                 owner = resolve_name(path)
@@ -100,17 +130,22 @@ class Stopwatch:
 
 def profile(system: System, tasks: int) -> Profile:
     """Run tasks three times over: plainly, under cProfile (fewer) and with stopwatches."""
+    from django.conf import settings
+
     slot = _slot()
     _drain(system, slot, tasks // 10)  # batches grow, caches fill
-    wall, cpu = _drain(system, slot, tasks)
+    one = _cost(system, ONE_BY_ONE, lambda: system.enqueue_some(ONE_BY_ONE))
+    _run(slot, ONE_BY_ONE)
+    many = _cost(system, tasks, lambda: system.enqueue_bulk(tasks))
+    run = _cost(system, tasks, lambda: _run(slot, tasks))
     profiler = cProfile.Profile()
     fewer = max(1, tasks // 4)
     _drain(system, slot, fewer, profiler)
-    stopwatch = Stopwatch()
+    stopwatch = Stopwatch(REDIS_PARTS if settings.ON_REDIS else SQL_PARTS)
     stopwatch.install()
     # What sending adds to the stopwatch has no part of its own; start anew after it.
-    _drain(system, slot, tasks, after_sending=stopwatch.__init__)  # type: ignore[misc]
-    return Profile(wall, cpu, stopwatch.result(tasks), _functions(profiler, fewer))
+    _drain(system, slot, tasks, after_sending=stopwatch.begin)
+    return Profile(run, one, many, stopwatch.result(tasks), _functions(profiler, fewer))
 
 
 def _slot() -> Any:
@@ -135,19 +170,30 @@ def _drain(
     tasks: int,
     profiler: cProfile.Profile | None = None,
     after_sending: Callable[[], None] = lambda: None,
-) -> tuple[float, float]:
-    """Send tasks and run them all; return wall and CPU microseconds per task."""
+) -> None:
+    """Send tasks and run them all."""
     system.enqueue_bulk(tasks)
     after_sending()
-    wanted = slot.seat.processed + tasks
-    wall, cpu = time.perf_counter(), time.process_time()
     if profiler:
         profiler.enable()
-    while slot.seat.processed < wanted:
-        slot.poll(time.monotonic())
+    _run(slot, tasks)
     if profiler:
         profiler.disable()
-    return (time.perf_counter() - wall) / tasks * 1e6, (time.process_time() - cpu) / tasks * 1e6
+
+
+def _run(slot: Any, tasks: int) -> None:
+    wanted = slot.seat.processed + tasks
+    while slot.seat.processed < wanted:
+        slot.poll(time.monotonic())
+
+
+def _cost(system: System, tasks: int, work: Callable[[], None]) -> Cost:
+    server, wall, cpu = system.server_seconds(), time.perf_counter(), time.process_time()
+    work()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    after = system.server_seconds()
+    spent = None if after is None or server is None else (after - server) / tasks * 1e6
+    return Cost(wall / tasks * 1e6, cpu / tasks * 1e6, spent)
 
 
 def _functions(profiler: cProfile.Profile, tasks: int) -> list[tuple[float, float, str]]:
@@ -172,10 +218,16 @@ def profile_report(tasks: int, found: Profile) -> str:
     functions = [[name, f"{own:.1f}", f"{calls:.2f}"] for own, calls, name in found.functions]
     return "\n\n".join(
         [
-            f"{tasks:,} tasks that do nothing: {found.wall:.1f} µs each, {found.cpu:.1f} µs of CPU time, "
-            f"{1e6 / found.wall:,.0f} tasks/s. With a stopwatch on each part {total:.1f} µs:",
+            f"{tasks:,} tasks that do nothing: {_told(found.run)}, {1e6 / found.run.wall:,.0f} tasks/s. "
+            f"Sent one by one {_told(found.one)}; sent together {_told(found.many)}. "
+            f"With a stopwatch on each part {total:.1f} µs:",
             markdown([["part", "µs per task", "share", "calls per task"], *parts]),
             "Functions with the most time of their own under cProfile, which makes small functions look slower:",
             markdown([["function", "µs per task", "calls per task"], *functions]),
         ]
     )
+
+
+def _told(cost: Cost) -> str:
+    server = "" if cost.server is None else f" and {cost.server:.1f} of the server's"
+    return f"{cost.wall:.1f} µs each, {cost.cpu:.1f} µs of CPU time{server}"

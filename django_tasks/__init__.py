@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from django_tasks.decorators import shared_task as shared_task
     from django_tasks.result import AsyncResult as AsyncResult
     from django_tasks.result import allow_join_result as allow_join_result
+    from django_tasks.schedules import crontab as crontab
     from django_tasks.task import Task as Task
 
 _HOME = {
@@ -31,16 +32,18 @@ _HOME = {
     "shared_task": "decorators",
     "AsyncResult": "result",
     "allow_join_result": "result",
+    "crontab": "schedules",
     "Task": "task",
 }
 # Celery's names that projects import, and that are not here yet.
-_LATER = ("GroupResult", "ResultSet", "chain", "chord", "chunks", "crontab", "group", "xmap", "xstarmap")
+_LATER = ("GroupResult", "ResultSet", "chain", "chord", "chunks", "group", "xmap", "xstarmap")
 __all__ = [
     "App",
     "AsyncResult",
     "Signature",
     "Task",
     "allow_join_result",
+    "crontab",
     "current_app",
     "current_task",
     "shared_task",

@@ -1,4 +1,4 @@
-"""``python -m django_tasks -A module worker``: a worker for an app in a plain module."""
+"""``python -m django_tasks -A module worker``, or ``beat``: for an app in a plain module."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, SystemCheckError
 
 from django_tasks.app import App
+from django_tasks.beat.run import add_arguments as add_beat_arguments
+from django_tasks.beat.run import run_beat
 from django_tasks.current import get_current_app
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.standalone import made_here, migrate
@@ -103,9 +105,10 @@ def _main(argv: list[str], app: App | None) -> int:
     parser.add_argument("-A", "--app", metavar="MODULE", help="where the app is: module or module:attribute")
     commands = parser.add_subparsers(dest="command", required=True)
     add_arguments(commands.add_parser("worker", help="run tasks until stopped"))
+    add_beat_arguments(commands.add_parser("beat", help="send periodic tasks until stopped"))
     options = vars(parser.parse_args(argv))
     sys.path.insert(0, os.getcwd())
-    reload = options.pop("reload")
+    reload = options.pop("reload", False)
     if reload and argv != sys.argv[1:]:
         parser.error("--reload runs the program again, so it has to stand on the program's own command line")
     try:
@@ -120,7 +123,7 @@ def _main(argv: list[str], app: App | None) -> int:
         if made_here():
             migrate()
         BaseCommand().check()
-        return run_worker(app, options)
+        return (run_beat if options["command"] == "beat" else run_worker)(app, options)
     except (ImproperlyConfigured, SystemCheckError) as exc:
         print(f"Error: {exc}", file=sys.stderr)
         return 1

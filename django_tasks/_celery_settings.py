@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 _NEW_SPELLING = """
-    beat_cron_starting_deadline beat_enable_remote_control beat_max_loop_interval beat_remote_control_max_tick_age
-    beat_schedule beat_schedule_filename beat_scheduler beat_sync_every broker_channel_error_retry
+    beat_cron_starting_deadline beat_enable_remote_control beat_remote_control_max_tick_age beat_schedule_filename
+    beat_scheduler beat_sync_every broker_channel_error_retry
     broker_connection_max_retries broker_connection_retry broker_connection_retry_on_startup
     broker_failover_strategy broker_heartbeat broker_heartbeat_checkrate broker_host broker_login_method
     broker_native_delayed_delivery_queue_type broker_password broker_pool_acquire_timeout broker_pool_limit
@@ -35,9 +35,9 @@ _NEW_SPELLING = """
 """
 # The names that Celery 3 had for some of them.
 _OLD_SPELLING = """
-    CELERYBEAT_CRON_STARTING_DEADLINE CELERYBEAT_ENABLE_REMOTE_CONTROL CELERYBEAT_MAX_LOOP_INTERVAL
-    CELERYBEAT_REMOTE_CONTROL_MAX_TICK_AGE CELERYBEAT_SCHEDULE CELERYBEAT_SCHEDULER CELERYBEAT_SCHEDULE_FILENAME
-    CELERYBEAT_SYNC_EVERY CELERYD_AGENT CELERYD_AUTOSCALER CELERYD_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS
+    CELERYBEAT_CRON_STARTING_DEADLINE CELERYBEAT_ENABLE_REMOTE_CONTROL CELERYBEAT_REMOTE_CONTROL_MAX_TICK_AGE
+    CELERYBEAT_SCHEDULER CELERYBEAT_SCHEDULE_FILENAME CELERYBEAT_SYNC_EVERY CELERYD_AGENT CELERYD_AUTOSCALER
+    CELERYD_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS
     CELERYD_CONSUMER CELERYD_DEDUPLICATE_SUCCESSFUL_TASKS CELERYD_DETECT_QUORUM_QUEUES CELERYD_DISABLE_PREFETCH
     CELERYD_ENABLE_PREFETCH_COUNT_REDUCTION CELERYD_ENABLE_SOFT_SHUTDOWN_ON_IDLE CELERYD_ETA_TASK_LIMIT
     CELERYD_LOG_DATEFMT CELERYD_POOL_PUTLOCKS CELERYD_POOL_RESTARTS CELERYD_POOL_START_METHOD
@@ -58,7 +58,6 @@ _STORES = (
     "arangodb_", "azureblockblob_", "cassandra_", "cosmosdbsql_", "couchbase_", "elasticsearch_", "gcs_", "mongodb_",
     "s3_",
 )  # fmt: skip
-NEEDS_BEAT = "it needs a beat, which this release does not have yet"
 
 
 def why_without_effect(name: str) -> str | None:
@@ -70,8 +69,10 @@ def why_without_effect(name: str) -> str | None:
     plain = name.lower().removeprefix("celery_")
     if name.upper() not in _OLD_NAMES and plain not in _NAMES and not plain.startswith(_STORES):
         return None
+    if plain.endswith("beat_cron_starting_deadline"):
+        return "write grace, seconds after which a missed run is left out, into the entries that it is for"
     if plain.startswith(("beat_", "celerybeat_")):
-        return NEEDS_BEAT
+        return "beat keeps what it knows with the broker, and always heeds the schedule in the database, too"
     if plain == "enable_utc":
         return "times in messages are always in UTC (CELERY_TIMEZONE is the zone of times without one)"
     return "this is a setting of Celery's that has no effect here"

@@ -109,6 +109,11 @@ def _options(value: Any) -> dict[str, Any]:
     return dict(value)
 
 
+def _entries(value: Any) -> dict[Any, Any]:
+    _require(isinstance(value, Mapping))
+    return dict(value)  # what stands in it, beat_checks and beat look at one by one
+
+
 def _tls(value: Any) -> dict[str, Any] | None:
     # The names are redis-py's; without any, certificates are looked at.
     return {"ssl_cert_reqs": "required"} if value is True else _options(value) if value else None
@@ -195,6 +200,7 @@ LIMIT = Kind(
 )
 RATE = Kind("a number per second, a text such as '100/m' (s, m or h), or None", '"100/m"', _or_none(_rate))
 OPTIONS = Kind("a dict", '{"name": "value"}', _options)
+ENTRIES = Kind("a dict of name and entry", '{"clean": {"task": "shop.tasks.clean", "schedule": 3600}}', _entries)
 TLS = Kind("a dict of options for TLS, True or None", '{"ssl_ca_certs": "/etc/ca.pem"}', _tls)
 POLICY = Kind(f"a dict with numbers for some of {', '.join(RETRY_POLICY)}", '{"max_retries": 5}', _retry_policy)
 POOL = Kind("'prefork', 'threads', 'solo' or None", '"threads"', _or_none(_pool))
@@ -399,6 +405,18 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "WORKER_REDIRECT_STDOUTS_LEVEL", "WARNING", LEVEL, "The level of these log lines.",
         ("CELERY_REDIRECT_STDOUTS_LEVEL",),
+    ),
+    # --- Periodic tasks ---
+    Setting(
+        "BEAT_SCHEDULE", {}, ENTRIES, "Tasks that beat sends again and again: name, and a dict with `task`, `schedule` "
+        "and the rest of an entry.",
+        ("CELERYBEAT_SCHEDULE",),
+    ),
+    Setting(
+        "BEAT_MAX_LOOP_INTERVAL", None, LIMIT,
+        "Seconds that beat waits at most until it looks at its entries again; None: one. It looks for changes every "
+        "second, so that only a shorter time makes a difference.",
+        ("CELERYBEAT_MAX_LOOP_INTERVAL",),
     ),
 )  # fmt: skip
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
@@ -21,9 +20,10 @@ from django_tasks.call_options import check_call_options
 from django_tasks.calls import check_arguments
 from django_tasks.canvas import Signature
 from django_tasks.celery_api import CeleryAPI
-from django_tasks.conf import BACKEND_SCHEMES, BROKER_SCHEMES, Settings, find_scheme
+from django_tasks.conf import Settings
 from django_tasks.control import Control
 from django_tasks.decorators import annotate, make_task, register
+from django_tasks.parts import Parts, make_backend, make_broker
 from django_tasks.registry import TaskRegistry, gen_task_name, tasks
 from django_tasks.routing import Router
 from django_tasks.serialization import content_types
@@ -31,7 +31,6 @@ from django_tasks.task import Task as BaseTask
 
 P = ParamSpec("P")
 R = TypeVar("R")
-T = TypeVar("T")
 
 
 class App(CeleryAPI):
@@ -67,6 +66,7 @@ class App(CeleryAPI):
         self.finalized = standalone.is_needed()
         if self.finalized:
             standalone.configure()
+        super().__init__()
         self.main = main
         self._task_cls = task_cls
         self.conf = Settings(**settings)
@@ -76,8 +76,7 @@ class App(CeleryAPI):
         self.control = Control(self)
         self._modules = list(include)
         self._searches: list[tuple[Any, str]] = []
-        self._made: dict[str, tuple[Any, Any]] = {}
-        self._making = threading.RLock()
+        self._parts = Parts()
         if set_as_current:
             current.set_current_app(self)
 
@@ -119,6 +118,7 @@ class App(CeleryAPI):
         for task in tasks.values():
             annotate(self, task)
         self.finalized = True
+        self.announce()
 
     @property
     def tasks(self) -> TaskRegistry:
@@ -160,68 +160,54 @@ class App(CeleryAPI):
     @property
     def broker(self) -> Broker:
         """The broker that ``BROKER_URL`` names."""
-        broker: Broker = self._make("broker", self.conf.broker_url, self._make_broker)
+        broker: Broker = self._parts.get("broker", self.conf.revision, self._broker_values, make_broker)
         return broker
 
-    def _make_broker(self, url: str) -> Broker:
-        standalone.prepare(url)
+    def _broker_values(self) -> dict[str, Any]:
         conf = self.conf
-        broker: Broker = _load("BROKER_URL", url, BROKER_SCHEMES)(
-            url,
-            accept=content_types(conf.accept_content),
-            max_size=conf.task_max_message_size,
-            lease=conf.worker_lease,
-            options=conf.broker_transport_options,
-            timeout=conf.broker_connection_timeout,
-            tls=conf.broker_use_ssl,
-        )
-        return broker
+        return {
+            "url": conf.broker_url,
+            "accept": content_types(conf.accept_content),
+            "max_size": conf.task_max_message_size,
+            "lease": conf.worker_lease,
+            "options": conf.broker_transport_options,
+            "timeout": conf.broker_connection_timeout,
+            "tls": conf.broker_use_ssl,
+        }
 
     @property
     def backend(self) -> ResultBackend:
         """The result backend that ``RESULT_BACKEND`` names."""
-        backend: ResultBackend = self._make("backend", self.conf.result_backend, self._make_backend)
+        backend: ResultBackend = self._parts.get("backend", self.conf.revision, self._backend_values, make_backend)
         return backend
 
-    def _make_backend(self, url: str) -> ResultBackend:
-        standalone.prepare(url)
+    def _backend_values(self) -> dict[str, Any]:
         conf = self.conf
         accept = conf.result_accept_content or conf.accept_content
-        backend: ResultBackend = _load("RESULT_BACKEND", url, BACKEND_SCHEMES)(
-            url,
-            serializer=conf.result_serializer,
-            accept=content_types([*accept, conf.result_serializer]),
-            expires=conf.result_expires or None,
-            extended=conf.result_extended,
-            options=conf.result_backend_transport_options,
-            timeout=conf.broker_connection_timeout,
-            tls=conf.redis_backend_use_ssl,
-        )
-        return backend
+        return {
+            "url": conf.result_backend,
+            "serializer": conf.result_serializer,
+            "accept": content_types([*accept, conf.result_serializer]),
+            "expires": conf.result_expires or None,
+            "extended": conf.result_extended,
+            "options": conf.result_backend_transport_options,
+            "timeout": conf.broker_connection_timeout,
+            "tls": conf.redis_backend_use_ssl,
+        }
 
     @property
     def router(self) -> Router:
         """The router of ``TASK_ROUTES`` and ``TASK_QUEUES``."""
-        conf = self.conf
-        # The objects themselves: an id would be given to the next one as soon as nobody has this one any more.
-        key = (conf.task_routes, conf.task_queues, conf.task_default_queue, conf.task_create_missing_queues)
-        return self._make("router", key, lambda _: self._make_router())
+        return self._parts.get("router", self.conf.revision, self._router_values, Router)
 
-    def _make_router(self) -> Router:
+    def _router_values(self) -> dict[str, Any]:
         conf = self.conf
-        return Router(conf.task_routes, conf.task_queues, conf.task_default_queue, conf.task_create_missing_queues)
-
-    def _make(self, what: str, key: Any, make: Callable[[Any], T]) -> T:
-        """Make a part at its first use, and again when the settings that it was made from have changed."""
-        made = self._made.get(what)
-        if made is None or made[0] != key:
-            # Two threads with a broker each would not see each other's messages if it is in memory.
-            with self._making:
-                made = self._made.get(what)
-                if made is None or made[0] != key:
-                    made = self._made[what] = (key, make(key))
-        part: T = made[1]
-        return part
+        return {
+            "task_routes": conf.task_routes,
+            "queues": conf.task_queues,
+            "default_queue": conf.task_default_queue,
+            "create_missing": conf.task_create_missing_queues,
+        }
 
     @property
     def uses_database(self) -> bool:
@@ -230,9 +216,7 @@ class App(CeleryAPI):
 
     def close(self) -> None:
         """Drop this process's connections to the broker and the result backend; they are made again when needed."""
-        for name in ("broker", "backend"):
-            if name in self._made:
-                self._made[name][1].close()
+        self._parts.close()
 
     # -- calls
 
@@ -267,10 +251,5 @@ class App(CeleryAPI):
 
 
 _NO_ENGINE = "django.db.backends.dummy"
-
-
-def _load(setting: str, url: str, schemes: Any) -> Any:
-    return import_string(find_scheme(setting, url, schemes).path)
-
 
 current.set_default_factory(lambda: App(set_as_current=False))

@@ -1,33 +1,72 @@
-"""What an app has because Celery's has it: names for what is done elsewhere, and word of what is not there yet."""
+"""What an app has because Celery's has it: names for what is done elsewhere."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from django.utils.module_loading import import_string
 
 from django_tasks import current
+from django_tasks.canvas import Signature
 from django_tasks.conf import Settings
 from django_tasks.exceptions import ImproperlyConfigured
+from django_tasks.signals import Signal
 
 #: By name: the command line stands on the app.
 _COMMAND_LINE = "django_tasks.__main__.main"
-#: What a ``Celery`` app has and this release does not, and what to do instead.
-_LATER = {
-    **dict.fromkeys(
-        ("add_periodic_task", "on_after_configure", "on_after_finalize"),
-        "periodic tasks come with a later release. Until then, let cron call a management command that calls .delay().",
-    ),
-}
+logger = logging.getLogger("django_tasks.beat")
+
+#: Characters that the name of an entry may have.
+_NAME_LENGTH = 200
+#: What ``add_periodic_task`` takes for the entry itself; all else are options of its calls.
+_ENTRY_KEYS = frozenset({
+    "catch_up", "enabled", "end_time", "grace", "jitter", "one_off", "overlap", "relative", "start_time", "timezone",
+})  # fmt: skip
+
+
+class Announcement(Signal):
+    """A signal that is sent once; who listens later is called at once, lest it wait for ever."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._announced: tuple[Any, dict[str, Any]] | None = None
+
+    def announce(self, sender: Any, **named: Any) -> None:
+        """Send it, unless it was sent before."""
+        if self._announced is None:
+            self._announced = sender, named
+            self.send(sender=sender, **named)
+
+    def connect(self, receiver: Any = None, sender: Any = None, weak: bool = True, dispatch_uid: Any = None) -> Any:
+        """As of any signal."""
+        connected = super().connect(receiver, sender, weak, dispatch_uid)
+        if receiver is not None and self._announced is not None:
+            self._call(receiver, *self._announced)
+        return connected
 
 
 class CeleryAPI:
     """Base of ``App``."""
 
     conf: Settings
+
+    def __init__(self) -> None:
+        #: What ``add_periodic_task`` was given: name -> entry, as in ``BEAT_SCHEDULE``.
+        self.periodic_tasks: dict[str, dict[str, Any]] = {}
+        #: Sent once, when the settings are there and all modules are imported: the place for ``add_periodic_task``.
+        self.on_after_configure = Announcement("on_after_configure")
+        #: Sent once, just after the former.
+        self.on_after_finalize = Announcement("on_after_finalize")
+
+    def announce(self) -> None:
+        """Tell receivers, once, that this app is ready for use (``finalize`` does)."""
+        self.on_after_configure.announce(self, source=self.conf)
+        self.on_after_finalize.announce(self)
 
     def start(self, argv: Sequence[str] | None = None) -> None:
         """Run the command line for this app, as ``python -m django_tasks`` does with ``-A``.
@@ -95,9 +134,41 @@ class CeleryAPI:
             )
         return bool(module)
 
-    if not TYPE_CHECKING:
+    def add_periodic_task(
+        self,
+        schedule: Any,
+        sig: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        **opts: Any,
+    ) -> str:
+        """Add an entry to the schedule, beside those of ``BEAT_SCHEDULE``.
 
-        def __getattr__(self, name: str) -> NoReturn:
-            if name in _LATER:
-                raise ImproperlyConfigured(f"App.{name}: {_LATER[name]}")
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        Args:
+            schedule: seconds, a timedelta, a cron string, or a schedule.
+            sig: what is called: a signature, a task, or the name of one.
+            args, kwargs: arguments beside those of the signature.
+            name: of the entry; made from the signature by default.
+            opts: options of the call, and what else an entry of ``BEAT_SCHEDULE`` may have.
+
+        Returns:
+            The name of the entry.
+        """
+        own = {key: opts.pop(key) for key in _ENTRY_KEYS.intersection(opts)}
+        call = Signature(sig).clone(args, kwargs, **opts)
+        key = name or _short(repr(call))
+        entry = {"task": call.task, "args": call.args, "kwargs": call.kwargs, "options": call.options}
+        entry = {**entry, "schedule": schedule, **own}
+        if name is None and self.periodic_tasks.get(key, entry) != entry:
+            logger.warning("add_periodic_task: %s is there with another schedule, which is replaced. Give one of them "
+                           "a name, as in add_periodic_task(..., name='other').", key)  # fmt: skip
+        self.periodic_tasks[key] = entry
+        return key
+
+
+def _short(name: str) -> str:
+    """Return a name that an entry can have: the end of one that is too long is replaced by a digest of it."""
+    if len(name) <= _NAME_LENGTH:
+        return name
+    return f"{name[: _NAME_LENGTH - 19]}...{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}"

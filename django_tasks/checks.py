@@ -1,18 +1,18 @@
 """Findings of ``manage.py check``: settings that cannot work, contradict each other, are misspelt, or have no effect.
 
 E001 a value cannot be used          W001 an unknown name with Celery's prefix      I001 Celery heeds it, we do not
-E002 two names, different values     W002 a name that looks misspelt                I002 it needs a beat
-E003 a URL that cannot be used       W003 a cache that other processes cannot see       I004 Redis turns priorities
+E002 two names, different values     W002 a name that looks misspelt                I004 Redis turns priorities
+E003 a URL that cannot be used       W003 a cache that other processes cannot see
 E004 an unknown database or cache    W004 SQLite not set up for several processes
 E005 a database in memory            W005 pickle is accepted (``check --deploy``)
                                      W006 calls are written in what workers refuse to read
-                                     W007 periodic tasks that nothing runs
-                                     W008 a route for a task that there is not
+E006 an entry that cannot be         W007 an entry for a task that there is not
+E007 overlap that cannot be told     W008 a route for a task that there is not
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.conf import global_settings
@@ -22,7 +22,8 @@ from django.core.checks import CheckMessage, Error, Info, Tags, Warning, registe
 from django.db import connections
 from django.utils.module_loading import import_string
 
-from django_tasks._celery_settings import NEEDS_BEAT, why_without_effect
+from django_tasks._celery_settings import why_without_effect
+from django_tasks.beat_checks import unfit_entries
 from django_tasks.compression import compress
 from django_tasks.conf import (
     BACKEND_SCHEMES,
@@ -186,15 +187,15 @@ def sqlite_pitfalls(conf: Settings) -> Iterator[CheckMessage]:
 
 
 def names_of_no_effect(conf: Settings) -> Iterator[CheckMessage]:
-    """Find names that mean nothing here: Celery's (I001, I002), unknown (W001) and misspelt ones (W002)."""
-    for name, value in conf.without_effect.items():
-        yield _without_effect(name, value)
+    """Find names that mean nothing here: Celery's (I001), unknown (W001) and misspelt ones (W002)."""
+    for name in conf.without_effect:
+        yield _without_effect(name)
     for name in filter(str.isupper, dir(django_settings)):
         if find_setting(name) is not None or hasattr(global_settings, name):
             continue
         prefixed = name.startswith(_PREFIXES)
         if why_without_effect(name) and (prefixed or name.startswith(_OUR_WORDS)):
-            yield _without_effect(name, getattr(django_settings, name))
+            yield _without_effect(name)
         elif prefixed:
             text = f"{name} is a setting neither of django_tasks nor of Celery.{suggestion(name)}"
             hint = "Correct or remove it; if another app reads it, put django_tasks.W001 into SILENCED_SYSTEM_CHECKS."
@@ -204,15 +205,9 @@ def names_of_no_effect(conf: Settings) -> Iterator[CheckMessage]:
             yield Warning(f"Nothing in django_tasks reads {name}.{meant}", hint=hint, id="django_tasks.W002")
 
 
-def _without_effect(name: str, value: Any) -> CheckMessage:
+def _without_effect(name: str) -> CheckMessage:
     reason = why_without_effect(name)
-    if reason == NEEDS_BEAT and name.lower().endswith("beat_schedule") and isinstance(value, Mapping) and value:
-        text = (
-            f"{name}: nothing runs these periodic tasks, as this release has no beat yet: {', '.join(map(str, value))}."
-        )
-        hint = "Until then let cron run `manage.py tasks call NAME` for each, and remove the setting."
-        return Warning(text, hint=hint, id="django_tasks.W007")
-    return Info(f"{name}: {reason}.", id="django_tasks.I002" if reason == NEEDS_BEAT else "django_tasks.I001")
+    return Info(f"{name}: {reason}.", id="django_tasks.I001")
 
 
 def task_options_of_no_effect(conf: Settings) -> Iterator[CheckMessage]:
@@ -289,4 +284,5 @@ FINDERS: tuple[Callable[[Settings], Iterator[CheckMessage]], ...] = (
     refused_serializers,
     lonely_routes,
     turned_priorities,
+    unfit_entries,
 )

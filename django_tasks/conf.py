@@ -167,6 +167,7 @@ class Settings(Mapping[str, Any]):
 
     Attributes:
         without_effect: what was assigned to settings that only Celery heeds, by lower-case name.
+        revision: another number whenever any value may be another one.
 
     Raises:
         ImproperlyConfigured: on reading or assigning a value that the setting does not take, or an unknown name.
@@ -174,7 +175,7 @@ class Settings(Mapping[str, Any]):
 
     def __init__(self, **overrides: Any) -> None:
         # What is read is kept in __dict__ under its lower-case name: the next read is a plain attribute.
-        self.__dict__.update(_overrides={}, _source=None, _namespace=None, without_effect={})
+        self.__dict__.update(_overrides={}, _source=None, _namespace=None, without_effect={}, revision=0)
         self.update(overrides)
         setting_changed.connect(self._forget)
 
@@ -192,6 +193,7 @@ class Settings(Mapping[str, Any]):
         if setting is not None:
             self._overrides[setting.attribute] = _read(setting, name, value)
             self.__dict__.pop(setting.attribute, None)
+            self.__dict__["revision"] += 1
         elif why_without_effect(name):
             self.without_effect[name.lower()] = value
         else:
@@ -236,7 +238,7 @@ class Settings(Mapping[str, Any]):
         for values in (self._source_values(setting), django_values(setting)):
             for name, value in values.items():
                 return _read(setting, name, value)
-        return _default(setting)
+        return setting.kind.read(setting.default)  # as any other value, which also copies what could be changed
 
     def _source_values(self, setting: Setting) -> dict[str, Any]:
         if self._source is None:
@@ -252,6 +254,7 @@ class Settings(Mapping[str, Any]):
         """Look everything up afresh; Django calls this when a test overrides settings."""
         for setting in SETTINGS:
             self.__dict__.pop(setting.attribute, None)
+        self.__dict__["revision"] += 1
 
 
 def _django_is_ready() -> bool:
@@ -281,11 +284,6 @@ def _load(path: str) -> Any:
         if exc.name != path or "." not in path:
             raise
         return import_string(path)
-
-
-def _default(setting: Setting) -> Any:
-    # Read like any other value, which also copies what could be changed.
-    return setting.kind.read(setting.default)
 
 
 def _read(setting: Setting, name: str, value: Any) -> Any:

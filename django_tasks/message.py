@@ -12,6 +12,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import lru_cache
 from operator import attrgetter
 from time import time_ns
 from typing import Any
@@ -23,7 +24,7 @@ from django_tasks.exceptions import DecodeError, EncodeError, MessageTooLarge
 from django_tasks.protocol import Parts, read_parts
 from django_tasks.serialization import JSON, json_dumps, json_loads
 from django_tasks.usual import usual_fields
-from django_tasks.wire import compact_headers_of, encode_body, headers_of, origin
+from django_tasks.wire import OPTIONAL, compact_headers_of, encode_body, headers_of, origin, shown
 
 __all__ = ["Message", "Parts", "decode_envelope", "decode_parts", "encode_compact", "encode_envelope", "encode_parts",
            "origin"]  # fmt: skip
@@ -31,6 +32,14 @@ __all__ = ["Message", "Parts", "decode_envelope", "decode_parts", "encode_compac
 #: Attributes that are properties as they stand.
 _PROPERTIES = ("correlation_id", "reply_to", "priority")
 _properties = attrgetter(*_PROPERTIES)
+#: What stands in no header, or another one, when it has another value than here; and what is written in another way.
+_SPECIAL: dict[str, Any] = {
+    **{name: value for name, value in OPTIONAL.items() if name != "parent_id"},
+    **dict.fromkeys(("embed", "compression", "reply_to", "correlation_id")),
+    **{"serializer": "json", "headers": {}, "redelivered": False},
+}
+_special = attrgetter(*_SPECIAL)
+_NOTHING_SPECIAL = tuple(_SPECIAL.values())
 _VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 
 
@@ -125,15 +134,50 @@ def encode_envelope(message: Message, *, max_size: int | None = None) -> str:
         MessageTooLarge: the envelope is larger than ``max_size``.
         ImproperlyConfigured: there is no such serializer or compression, or its library is not installed.
     """
+    if _special(message) == _NOTHING_SPECIAL:
+        try:
+            return _framed(message, max_size)
+        except TypeError:
+            pass  # what orjson does not write
     parts = encode_parts(message)
     assert isinstance(parts.body, bytes)
+    return _dump_envelope(message, b64encode(parts.body).decode(), _for_redis(message, parts), max_size)
+
+
+def _for_redis(message: Message, parts: Parts) -> Parts:
+    """Add what kombu adds to the properties."""
     delivery_info: dict[str, Any] = {"exchange": "", "routing_key": message.queue}
     if message.redelivered:
         delivery_info["redelivered"] = True
     parts.properties["delivery_info"] = delivery_info
     parts.properties["body_encoding"] = "base64"
     parts.properties["delivery_tag"] = Message.new_id()
-    return _dump_envelope(message, b64encode(parts.body).decode(), parts, max_size)
+    return parts
+
+
+def _framed(message: Message, max_size: int | None) -> str:
+    """Write a message that says nothing special: in a third of the time, as most of it is the same for each call."""
+    body = encode_body(message).data
+    argsrepr, kwargsrepr = shown(message, len(body))
+    task_id = orjson.dumps(message.id)
+    root_id = task_id if (message.root_id or message.id) == message.id else orjson.dumps(message.root_id)
+    values = (b'"%b"' % b64encode(body), task_id, root_id, orjson.dumps(message.parent_id), orjson.dumps(argsrepr),
+              orjson.dumps(kwargsrepr), task_id, b'"%b"' % Message.new_id().encode())  # fmt: skip
+    data = _frame(message.task, message.queue, message.priority, message.origin or origin()) % values
+    _check_size(message, len(data), max_size)
+    return data.decode()
+
+
+@lru_cache(maxsize=1000)
+def _frame(task: str, queue: str, priority: int | None, sender: str) -> bytes:
+    """Return what stands around the values that differ from call to call, as it is for any other message."""
+    mark = Message.new_id()
+    sample = Message(task, mark, queue=queue, priority=priority, parent_id=mark, argsrepr=mark, kwargsrepr=mark,
+                     origin=sender)  # fmt: skip
+    parts = _for_redis(sample, encode_parts(sample))
+    parts.properties["delivery_tag"] = mark
+    text = _dump_envelope(sample, mark, parts, None)
+    return text.encode().replace(b"%", b"%%").replace(f'"{mark}"'.encode(), b"%b")
 
 
 def encode_compact(message: Message, *, max_size: int | None = None) -> str:

@@ -25,6 +25,8 @@ _CARRIED = ("group", "group_index", "shadow", "argsrepr", "kwargsrepr", "reply_t
 _DEFAULTED = ("root_id", "parent_id", "serializer", "compression")
 #: Options of ``retry`` that the next run's message carries under the same name.
 _RETRY_OPTIONS = ("serializer", "compression", "ignore_result", *_CARRIED)
+#: Names of options, in the order of ``Message.timelimit``.
+_LIMITS = ("time_limit", "soft_time_limit")
 
 
 def build_message(
@@ -119,9 +121,12 @@ def _priority(app: App, options: dict[str, Any], parent: Any) -> int | None:
 
 
 def _checked_priority(priority: Any) -> int | None:
-    if priority is not None and not (isinstance(priority, int) and -32768 < priority <= 32767):
-        raise ValueError(f"priority must be a whole number, usually 0 to 9, not {priority!r}")
-    return priority
+    if priority is None:
+        return None
+    # True is 1 where messages are put together, and something else where they are read.
+    if isinstance(priority, int) and not isinstance(priority, bool) and -32768 < priority <= 32767:
+        return priority
+    raise ValueError(f"priority must be a whole number, usually 0 to 9, not {priority!r}")
 
 
 def _instant(app: App, eta: Any, countdown: Any) -> datetime | None:
@@ -192,9 +197,6 @@ def next_run(
         changes["embed"] = {**embed, "callbacks": _listed(callbacks), "errbacks": _listed(errbacks)}
     if "expires" in options:
         changes["expires"] = _expiry(app, options["expires"])
-    if "time_limit" in options or "soft_time_limit" in options:
-        hard, soft = message.timelimit
-        changes["timelimit"] = (options.get("time_limit", hard), options.get("soft_time_limit", soft))
     if args is not None or kwargs is not None:
         changes.update(argsrepr=None, kwargsrepr=None)
     return replace(
@@ -203,6 +205,7 @@ def next_run(
         kwargs=message.kwargs if kwargs is None else dict(kwargs),
         headers={**message.headers, **(options.get("headers") or {})},
         eta=_instant(app, eta, countdown),
+        timelimit=tuple(options.get(name, old) for name, old in zip(_LIMITS, message.timelimit, strict=True)),
         retries=message.retries + 1,
         parent_id=message.id,
         redelivered=False,

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import REDIS_ALLOWED_KEYS, RedisCluster
-from redis.connection import BlockingConnectionPool
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, ResponseError, TryAgainError
 from redis.retry import Retry
@@ -19,6 +18,7 @@ from redis.retry import Retry
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.redis_connections import RedisConnections, Script, replicated
 from django_tasks.redis_errors import REDIS_ERRORS, translated
+from django_tasks.redis_pool import Pool, together, without_errors
 from django_tasks.redis_servers import Client, Servers, ask, timeouts
 from django_tasks.redis_urls import is_cluster
 
@@ -97,7 +97,7 @@ class Nodes(Servers):
         kind, arguments = self._kind_and_arguments(server)
         host, port = arguments["host"], arguments["port"]
         arguments = {name: value for name, value in arguments.items() if name not in ("host", "port", "db", "retry")}
-        kinds: dict[str, Any] = {"connection_class": kind, "connection_pool_class": BlockingConnectionPool}
+        kinds: dict[str, Any] = {"connection_class": kind, "connection_pool_class": Pool}
         options = {**kinds, **self._limits, **arguments}
         return _Cluster(host, port, require_full_coverage=False, reinitialize_steps=0, **options)
 
@@ -120,6 +120,10 @@ class ClusterConnections(RedisConnections):
     is_cluster: ClassVar[bool] = True
     kind_of_servers: ClassVar[type[Servers]] = Nodes
 
+    def execute(self, script: Script, keys: Sequence[Any], arguments: Sequence[Any]) -> Any:
+        """Run a script, with keys of one slot."""
+        return self.execute_each(script, [(keys, arguments)])[0]
+
     def execute_replicated(self, script: Script, keys: Sequence[Any], arguments: Sequence[Any], replicas: int) -> int:
         """Run a script; return how many replicas of its node have what it wrote."""
 
@@ -127,8 +131,8 @@ class ClusterConnections(RedisConnections):
             call, seconds = (len(keys), *keys, *arguments), self.timeout / 2
             try:
                 return replicated(self.beside(None, keys[0]), script, call, replicas, seconds)
-            except MovedError as exc:  # the slot has moved, and nothing was done
-                client.nodes_manager.move_slot(exc)
+            except MovedError:  # the slot has moved, and nothing was done
+                client.execute_command("EXISTS", keys[0])  # redis-py follows, and remembers where it is
                 return replicated(self.beside(None, keys[0]), script, call, replicas, seconds)
 
         return self.run(work)
@@ -141,13 +145,13 @@ class ClusterConnections(RedisConnections):
             answers = _each_on_its_node(client, [("EVALSHA", script.sha, *each) for each in counted])
             unknown = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
             again = _each_on_its_node(client, [("EVAL", script.text, *counted[place]) for place in unknown])
-            return _without_errors({**dict(enumerate(answers)), **dict(zip(unknown, again, strict=True))}.values())
+            return without_errors({**dict(enumerate(answers)), **dict(zip(unknown, again, strict=True))}.values())
 
         return self.run(work)
 
     def run_each(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Run commands, each about one key, in a round trip for each node."""
-        return self.run(lambda client: _without_errors(_each_on_its_node(client, commands)))
+        return self.run(lambda client: without_errors(_each_on_its_node(client, commands)))
 
     def mget(self, keys: Sequence[Any]) -> list[bytes | None]:
         """Read some keys."""
@@ -202,12 +206,9 @@ def _each_on_its_node(client: Client, commands: Sequence[Sequence[Any]]) -> list
         by_node.setdefault(node.name, (node, []))[1].append(place)
     answers: list[Any] = [None] * len(commands)
     for node, places in by_node.values():
-        with client.get_redis_connection(node).pipeline(transaction=False) as pipeline:
-            for place in places:
-                pipeline.execute_command(*commands[place])
-            for place, answer in zip(places, pipeline.execute(raise_on_error=False), strict=True):
-                moved = isinstance(answer, _REFUSALS)
-                answers[place] = _follow(client, commands[place]) if moved else answer
+        found = together(client.get_redis_connection(node), [commands[place] for place in places])
+        for place, answer in zip(places, found, strict=True):
+            answers[place] = _follow(client, commands[place]) if isinstance(answer, _REFUSALS) else answer
     return answers
 
 
@@ -217,12 +218,3 @@ def _follow(client: Client, command: Sequence[Any]) -> Any:
         return client.execute_command(*command)
     except ResponseError as exc:
         return exc
-
-
-def _without_errors(answers: Any) -> list[Any]:
-    """Return answers; raise the first error among them."""
-    found = list(answers)
-    for answer in found:
-        if isinstance(answer, Exception):
-            raise answer
-    return found

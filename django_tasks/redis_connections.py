@@ -18,6 +18,7 @@ from redis.exceptions import BusyLoadingError, NoScriptError
 
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.redis_errors import REDIS_ERRORS, breaks_connection, translated
+from django_tasks.redis_pool import together, without_errors
 from django_tasks.redis_servers import Client, Servers
 
 T = TypeVar("T")
@@ -142,7 +143,7 @@ class RedisConnections:
 
     def run_each(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Run commands in one round trip, not all at once. Raises: as ``run``."""
-        return self.run(lambda client: _run_each(client, commands))
+        return self.run(lambda client: without_errors(together(client, commands)))
 
     def mget(self, keys: Sequence[Any]) -> list[bytes | None]:
         """Read some keys. Raises: as ``run``."""
@@ -199,29 +200,14 @@ class RedisConnections:
             if self._client is client:
                 self._client = None
         for pool in self.servers.pools(client):
-            for connection in pool.pool.idle():
+            for connection in pool.pool.take_idle():
                 connection.disconnect()
 
 
 def replicated(client: Client, script: Script, call: Sequence[Any], replicas: int, seconds: float) -> int:
     """Run a script and wait for replicas, over one connection: what WAIT waits for are writes of its own."""
     for command in (("EVALSHA", script.sha), ("EVAL", script.text)):
-        with client.pipeline(transaction=False) as pipeline:
-            pipeline.execute_command(*command, *call)
-            pipeline.execute_command("WAIT", replicas, round(seconds * 1000))
-            done, confirmed = pipeline.execute(raise_on_error=False)
-        if isinstance(done, NoScriptError):
-            continue
-        for answer in (done, confirmed):
-            if isinstance(answer, Exception):
-                raise answer
-        return int(confirmed)
+        answers = together(client, [(*command, *call), ("WAIT", replicas, round(seconds * 1000))])
+        if not isinstance(answers[0], NoScriptError):
+            return int(without_errors(answers)[1])
     raise AssertionError("a script that is given by its text is known")
-
-
-def _run_each(client: Client, commands: Sequence[Sequence[Any]]) -> list[Any]:
-    with client.pipeline(transaction=False) as pipeline:
-        for command in commands:
-            pipeline.execute_command(*command)
-        answers: list[Any] = pipeline.execute()
-    return answers

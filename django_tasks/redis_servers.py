@@ -8,13 +8,13 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import BlockingConnectionPool, Connection, SSLConnection, UnixDomainSocketConnection
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
 
 from django_tasks.conf import mask_url, suggestion
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.redis_errors import REDIS_ERRORS, translated
-from django_tasks.redis_pool import FairQueue
+from django_tasks.redis_pool import DirectClient, FairQueue, Pool
 from django_tasks.redis_urls import ServerList, read_urls
 
 #: redis-py's own annotations leave open whether a call is to be awaited.
@@ -86,8 +86,8 @@ class Servers:
 
     def _make(self, server: dict[str, Any]) -> Client:
         kind, arguments = self._kind_and_arguments(server)
-        kind_of_pool: Any = BlockingConnectionPool
-        return redis.Redis(connection_pool=kind_of_pool(connection_class=kind, **self._limits, **arguments))
+        kind_of_pool: Any = Pool
+        return DirectClient(connection_pool=kind_of_pool(connection_class=kind, **self._limits, **arguments))
 
     def _kind_and_arguments(self, server: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         arguments = {**self._common, **server}

@@ -123,6 +123,8 @@ def _without_address(server: dict[str, Any]) -> dict[str, Any]:
 
 #: Connections of one process at most; whoever needs one more waits.
 MAX_CONNECTIONS = 100
+#: What redis-py would take from a URL, and then give other answers than are understood here.
+_FIXED = frozenset({"decode_responses", "encoding", "encoding_errors", "legacy_responses", "parser_class", "protocol"})
 _CERT_NONE, _CERT_OPTIONAL, _CERT_REQUIRED = "none", "optional", "required"
 _CERT_REQS = {"CERT_NONE": _CERT_NONE, "CERT_OPTIONAL": _CERT_OPTIONAL, "CERT_REQUIRED": _CERT_REQUIRED}
 
@@ -147,6 +149,11 @@ def _read(setting: str, url: str, options: Mapping[str, Any]) -> dict[str, Any]:
             f"{setting} = {mask_url(url)!r} cannot be read: expected redis://user:password@host:port/number, with "
             "other characters than letters and digits in user and password quoted (%23 for #, %2F for /)."
         ) from (exc if "Invalid value" in str(exc) else None)
+    if fixed := sorted(_FIXED & found.keys()):
+        raise ImproperlyConfigured(
+            f"{setting} = {mask_url(url)!r}: {fixed[0]} cannot be chosen, since answers are read in one form only "
+            "(bytes, protocol 2). Remove it."
+        )
     if "max_connections" in found:
         limit = str(found["max_connections"])
         if not limit.isdecimal() or int(limit) < 1:

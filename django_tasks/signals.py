@@ -187,6 +187,13 @@ worker_shutting_down = Signal("worker_shutting_down")
 #: The worker is about to end. Sender: the worker.
 worker_shutdown = Signal("worker_shutdown")
 
+# Beat.
+
+#: Beat starts, as a process of its own. Sender: the beat.
+beat_init = Signal("beat_init")
+#: Beat starts in a worker (``-B``): in its process there. Sender: the beat.
+beat_embedded_init = Signal("beat_embedded_init")
+
 # Logging of the worker. Sender: None.
 
 #: ``loglevel``, ``logfile``, ``format``, ``colorize``. With a receiver, the worker leaves logging to it altogether.

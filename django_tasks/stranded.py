@@ -29,13 +29,13 @@ def stranded(app: App) -> Iterator[str]:
         waiting, unpublished = _count(outbox)
         if waiting:
             yield (
-                f"{_messages(waiting)} in django-db://{alias}, which BROKER_URL does not name. A worker with "
+                f"{messages_wait(waiting)} in django-db://{alias}, which BROKER_URL does not name. A worker with "
                 f"BROKER_URL = 'django-db://{alias}' runs what is left there."
             )
         if unpublished and not app.conf.task_outbox:
             yield (
-                f"{_messages(unpublished)} in the outbox of database {alias!r}, and no worker publishes them. Workers "
-                "with TASK_OUTBOX = True do."
+                f"{messages_wait(unpublished)} in the outbox of database {alias!r}, and no worker publishes them. "
+                "Workers with TASK_OUTBOX = True do."
             )
 
 
@@ -50,5 +50,6 @@ def _count(outbox: Outbox) -> tuple[int, int]:
     return found["waiting"], found["unpublished"]
 
 
-def _messages(count: int) -> str:
+def messages_wait(count: int) -> str:
+    """Return the beginning of a sentence about messages that wait somewhere."""
     return "1 message waits" if count == 1 else f"{count:,} messages wait"

@@ -15,14 +15,11 @@ import orjson
 from django_tasks.exceptions import DecodeError
 from django_tasks.protocol import NAME_SIZE, NO_EMBED
 from django_tasks.serialization import JSON, json_loads
+from django_tasks.wire import DEFAULTS
 
 _NO_LIMITS = (None, None)
-#: Headers that say no more than if they were missing.
-_SAY_NOTHING: dict[str, Any] = {
-    **dict.fromkeys(("shadow", "eta", "expires", "group_index", "stamped_headers", "compression")),
-    **dict.fromkeys(("retries", "replaced_task_nesting"), 0),
-    **{"lang": "py", "timelimit": [None, None], "stamps": {}, "redelivered": False},
-}
+#: Headers that say no more than if they were missing, as they come in.
+_SAY_NOTHING: dict[str, Any] = {**DEFAULTS, "timelimit": [None, None], "compression": None, "redelivered": False}
 _NO_SIGNATURES = [NO_EMBED]
 
 

@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from django_tasks.exceptions import EncodeError
+from django_tasks.protocol import NO_EMBED
 from django_tasks.serialization import Encoded, dumps
 from django_tasks.utils.saferepr import saferepr
 
@@ -17,18 +18,18 @@ if TYPE_CHECKING:
 
 # A body of more bytes than that has arguments whose whole repr would take long.
 _LARGE = 2048
-_NO_EMBED: dict[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 #: Headers that are attributes as they stand, and what says no more than if they were missing.
-_OPTIONAL: dict[str, Any] = {
+OPTIONAL: dict[str, Any] = {
     **dict.fromkeys(
         ("shadow", "eta", "expires", "group", "group_index", "parent_id", "ignore_result", "stamped_headers")
     ),
     **dict.fromkeys(("retries", "replaced_task_nesting"), 0),
     **{"timelimit": (None, None), "stamps": {}},
 }
-_optional_values = attrgetter(*_OPTIONAL)
-_NOTHING_SAID = tuple(_OPTIONAL.values())
-_DEFAULTS = {**_OPTIONAL, "lang": "py"}
+_optional_values = attrgetter(*OPTIONAL)
+_NOTHING_SAID = tuple(OPTIONAL.values())
+#: Headers that say no more than if they were missing.
+DEFAULTS = {**OPTIONAL, "lang": "py"}
 _NOTHING = object()
 
 _origin = (0, "")
@@ -54,7 +55,7 @@ def encode_body(message: Message, *, compact: bool = False) -> Encoded:
         raise EncodeError(f"Task {message.task!r}: args must be a list or a tuple, not a {type(args).__name__}.")
     body = [args, kwargs]
     if embed is not None or not compact:
-        body.append({**_NO_EMBED, **(embed or {})})
+        body.append({**NO_EMBED, **(embed or {})})
     try:
         return dumps(body, message.serializer)
     except EncodeError as exc:
@@ -77,7 +78,7 @@ def headers_of(message: Message, size: int) -> dict[str, Any]:
     Raises:
         EncodeError: one of the times cannot be written.
     """
-    argsrepr, kwargsrepr = _shown(message, size)
+    argsrepr, kwargsrepr = shown(message, size)
     headers: dict[str, Any] = {
         **message.headers,
         "lang": "py",
@@ -113,8 +114,8 @@ def compact_headers_of(message: Message, size: int) -> dict[str, Any]:
     """Return the headers that say more than if they were missing. Args, raises: as ``headers_of``."""
     if _optional_values(message) != _NOTHING_SAID or message.headers or message.redelivered:
         headers = headers_of(message, size)
-        return {name: value for name, value in headers.items() if _DEFAULTS.get(name, _NOTHING) != value}
-    argsrepr, kwargsrepr = _shown(message, size)
+        return {name: value for name, value in headers.items() if DEFAULTS.get(name, _NOTHING) != value}
+    argsrepr, kwargsrepr = shown(message, size)
     return {
         "task": message.task,
         "id": message.id,
@@ -125,7 +126,7 @@ def compact_headers_of(message: Message, size: int) -> dict[str, Any]:
     }
 
 
-def _shown(message: Message, size: int) -> tuple[str, str]:
+def shown(message: Message, size: int) -> tuple[str, str]:
     """Return the arguments as monitors show them."""
     args, kwargs, large = message.argsrepr, message.kwargsrepr, size > _LARGE
     return (

@@ -73,7 +73,7 @@ def run(options: argparse.Namespace, stack: ExitStack) -> None:
     walkthrough.prepare()
     pause(0)
     logs = Path(settings.VAR_DIR)
-    worker = launch(stack, "worker", logs, ["runworker", "-c", "2", "-l", "INFO", "-Q", "celery,mail"])
+    worker = launch(stack, "worker", logs, ["runworker", "-c", "2", "-l", "INFO", "-Q", "celery,mail", "--beat"])
     programs = [worker]
     if not options.once:
         programs.append(launch(stack, "web server", logs, ["runserver", "--noreload", f"127.0.0.1:{port}"]))
@@ -81,6 +81,7 @@ def run(options: argparse.Namespace, stack: ExitStack) -> None:
     introduce(programs, settings, None if options.once else settings.SITE_URL)
     csv_import = walkthrough.follow(walkthrough.send_sample(), worker, TIMEOUT)
     walkthrough.print_result(csv_import)
+    walkthrough.print_schedule(worker, TIMEOUT)
     if options.once:
         walkthrough.check_pages(csv_import)
     else:

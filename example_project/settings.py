@@ -8,6 +8,8 @@ from typing import Any
 
 import django
 
+from django_tasks.schedules import crontab
+
 BASE_DIR = Path(__file__).resolve().parent
 DATA_DIR = BASE_DIR / "data"
 
@@ -114,7 +116,21 @@ IMPORT_PAUSE = float(os.environ.get("EXAMPLE_PAUSE", "0.1"))
 # Nothing more is needed: messages and results live in the database above (BROKER_URL and RESULT_BACKEND default to
 # "django-db://"). One rule shows routing: e-mails have a queue of their own, so that a long import never delays them
 # where a worker is started for that queue alone (runworker -Q mail).
-TASK_ROUTES = {"example_project.imports.tasks.send_report": {"queue": "mail"}}
+TASK_ROUTES = {"example_project.imports.tasks.send_*": {"queue": "mail"}}
+
+# Sent by any worker with --beat. In the admin (Tasks, Periodic tasks) they can be paused, overridden and run at once.
+BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
+    "tidy up": {"task": "example_project.imports.tasks.tidy_up", "schedule": 5.0},
+    "nightly digest": {
+        "task": "example_project.imports.tasks.send_digest",
+        "schedule": crontab(hour=6, minute=0),
+        "timezone": "Europe/Berlin",
+        "expires": 3600,
+    },
+}
+DIGEST_TO = "operations@example.org"
+# Uploads that were finished longer ago than that many days are deleted.
+KEEP_DAYS = 30
 
 # On Redis instead (make demo BROKER=redis). The prefix keeps the example apart from whatever else is there.
 if redis_url := os.environ.get("EXAMPLE_REDIS_URL"):

@@ -11,6 +11,8 @@ from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
+from django_tasks.current import get_current_app
+from django_tasks.operations.schedules import listed
 from example_project.imports.mail import find_report
 from example_project.imports.models import CsvImport
 from example_project.imports.status import Status, status_of
@@ -95,6 +97,23 @@ def print_result(csv_import: CsvImport) -> None:
     if csv_import.rows_refused > MAX_REFUSED_PRINTED:
         print(f"    and {csv_import.rows_refused - MAX_REFUSED_PRINTED:,} more")
     print(f"\nThe report's e-mail: {shown(mail)}", flush=True)
+
+
+def print_schedule(worker: Program, seconds: float) -> None:
+    """Print the periodic tasks, once the one of every few seconds has run.
+
+    Raises:
+        DemoFailed: it did not, or the worker stopped.
+        Interrupted: the demo is to stop.
+    """
+    deadline = time.monotonic() + seconds
+    while not all(each.last_state == "SUCCESS" for each in listed(get_current_app(), name="tidy up")):
+        worker.check()
+        if time.monotonic() > deadline:
+            raise DemoFailed(f"No periodic task has run after {seconds:.0f} s. {worker.end_of_log()}")
+        pause(0.1)
+    print("\nThe worker sends periodic tasks, too (manage.py tasks schedule; in the admin: Tasks, Periodic tasks):")
+    call_command("tasks", "schedule")
 
 
 def check_pages(csv_import: CsvImport) -> None:

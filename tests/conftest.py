@@ -20,13 +20,25 @@ from tests.processes import WorkerProcess
 from tests.running import app_of_test
 from tests.servers import SERVERS, Memcached, Redis, RedisCluster, Valkey, require
 
-# What these test touches the project's database not at all, or has one of its own.
+# What these test touches the project's database not at all, has one of its own, or uses it only to tell processes what
+# to do.
 ONCE = (
     "tests/backends/test_celery.py",
+    "tests/beat/test_entry.py",
+    "tests/beat/test_policies.py",
+    "tests/beat/test_scheduler.py",
+    "tests/beat/test_settings.py",
     "tests/brokers/test_redis.py",
     "tests/brokers/test_redis_moves.py",
+    "tests/brokers/test_redis_finish.py",
+    "tests/interop/",
+    "tests/schedules/",
+    "tests/periodic/test_celery_beat.py",
+    "tests/periodic/test_texts.py",
     "tests/test_app.py",
     "tests/test_benchmarks.py",
+    "tests/test_chaos_audits.py",
+    "tests/test_chaos.py::test_delayed_tasks_outlive_restarts_of_their_worker",
     "tests/test_compression.py",
     "tests/test_docs.py",
     "tests/test_message.py",
@@ -37,8 +49,19 @@ ONCE = (
     "tests/test_testing.py",
     "tests/test_testing_plugin.py",
     "tests/typing/",
+    "tests/worker/test_autoscale.py",
+    *(
+        f"tests/worker/test_processes.py::test_{name}"
+        for name in (
+            *("queues", "resize", "pause_resume_and_shutdown", "a_worker_without_rate_limits"),
+            *("soft_limits", "the_limit_of_the_worker", "a_hard_limit_holds_", "max_tasks_per_child"),
+            *("max_memory_per_child", "one_signal_that_comes_twice", "shutdown_timeout"),
+            *("a_signal_to_all_processes", "a_janitor_that_hangs", "a_process_that_is_stopped"),
+        )
+    ),
     "tests/worker/test_redis.py",
     "tests/worker/test_sentinels.py",
+    "tests/worker/test_worker_signals.py",
 )
 
 
@@ -48,7 +71,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if name == "sqlite":
         return
     for item in items:
-        if item.nodeid.startswith(ONCE) or "[cluster" in item.nodeid or "[valkey" in item.nodeid:
+        elsewhere = any(kind in item.nodeid for kind in ("[cluster", "[valkey"))
+        # Beats in an invented time have one world for each kind of broker.
+        elsewhere |= item.nodeid.startswith("tests/beat/") and any(k in item.nodeid for k in ("[memory", "[redis"))
+        if item.nodeid.startswith(ONCE) or elsewhere:
             item.add_marker(pytest.mark.skip(reason=f"the same on {name} as on SQLite, where it is run"))
 
 
@@ -88,10 +114,13 @@ def spawn_worker(transactional_db: None, tmp_path: Path) -> Iterator[Callable[..
     with contextlib.ExitStack() as stack:
 
         def spawn(
-            *arguments: str, settings: Mapping[str, Any] | None = None, wrapper: Sequence[str] = ()
+            *arguments: str,
+            settings: Mapping[str, Any] | None = None,
+            wrapper: Sequence[str] = (),
+            command: str = "runworker",
         ) -> WorkerProcess:
             number = len(list(tmp_path.glob("worker-*.log"))) + 1
-            worker = WorkerProcess(arguments, tmp_path / f"worker-{number}.log", settings or {}, wrapper)
+            worker = WorkerProcess(arguments, tmp_path / f"worker-{number}.log", settings or {}, wrapper, command)
             stack.callback(worker.finish)
             worker.wait_for_log("ready")
             return worker

@@ -49,16 +49,22 @@ class WorkerProcess:
         log: the file that takes its output.
         settings: Django settings for this worker alone; values that JSON can hold.
         wrapper: a command to run it with.
+        command: another command than ``runworker``.
     """
 
     def __init__(
-        self, arguments: tuple[str, ...], log: Path, settings: Mapping[str, Any], wrapper: Sequence[str] = ()
+        self,
+        arguments: tuple[str, ...],
+        log: Path,
+        settings: Mapping[str, Any],
+        wrapper: Sequence[str] = (),
+        command: str = "runworker",
     ) -> None:
         self.log_path = log
         self.killed = False
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [*wrapper, sys.executable, "-m", "django", "runworker", *arguments],
+                [*wrapper, sys.executable, "-m", "django", command, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

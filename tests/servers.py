@@ -12,6 +12,7 @@ A program that is not installed makes ``require()`` skip the test; with ``CI=tru
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import importlib.util
 import os
@@ -56,7 +57,29 @@ def find_program(name: str) -> str | None:
     return shutil.which(name, path=os.pathsep.join(places))
 
 
-class Server:
+class Startable(abc.ABC):
+    """What runs within a ``with`` block."""
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """End it and remove its files."""
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as on_error:
+            on_error.callback(self.close)
+            self.start()
+            on_error.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Server(Startable):
     """A server process of our own.
 
     Attributes:
@@ -182,16 +205,6 @@ class Server:
             self.kill()
             shutil.rmtree(self.directory)
 
-    def __enter__(self) -> Self:
-        with contextlib.ExitStack() as on_error:
-            on_error.callback(self.close)
-            self.start()
-            on_error.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 class PostgreSQL(Server):
     """PostgreSQL with one superuser, ``postgres``, and no password."""
@@ -312,22 +325,25 @@ class Sentinel(Redis):
     """A sentinel that watches one server, which it calls ``ours``, and its replicas.
 
     Args:
+        master: its port.
         quorum: how many sentinels must think that the server is away.
+        down_after: milliseconds without an answer after which this one thinks so.
     """
 
     ready_line = b"+monitor"
 
-    def __init__(self, master: Redis, quorum: int = 1) -> None:
+    def __init__(self, master: int, quorum: int = 1, down_after: int = 500) -> None:
         self.master = master
         self.quorum = quorum
+        self.down_after = down_after
         super().__init__()
 
     def command(self) -> list[str]:
         file = self.directory / "sentinel.conf"
         file.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self.directory}\n"
-            f"sentinel monitor ours 127.0.0.1 {self.master.port} {self.quorum}\n"
-            "sentinel down-after-milliseconds ours 500\nsentinel failover-timeout ours 3000\n"
+            f"sentinel monitor ours 127.0.0.1 {self.master} {self.quorum}\n"
+            f"sentinel down-after-milliseconds ours {self.down_after}\nsentinel failover-timeout ours 3000\n"
         )
         return [str(self.find("redis-server")), str(file), "--sentinel"]
 
@@ -364,7 +380,7 @@ class RedisNode(Redis):
         return str(self.connect().execute_command("CLUSTER", "MYID"))
 
 
-class RedisCluster:
+class RedisCluster(Startable):
     """Three masters of a Redis Cluster, without replicas.
 
     Attributes:
@@ -443,16 +459,6 @@ class RedisCluster:
         """End the servers and remove their files."""
         for node in self.nodes:
             node.close()
-
-    def __enter__(self) -> Self:
-        with contextlib.ExitStack() as on_error:
-            on_error.callback(self.close)
-            self.start()
-            on_error.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 SERVERS: dict[str, type[Server]] = {server.name: server for server in (PostgreSQL, MariaDB, Memcached, Redis, Valkey)}

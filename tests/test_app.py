@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+import psutil
 import pytest
 from django.test import override_settings
 
@@ -19,11 +21,14 @@ from django_tasks.backends.cache import CacheBackend
 from django_tasks.backends.memory import MemoryBackend
 from django_tasks.brokers.memory import MemoryBroker
 from django_tasks.brokers.orm import ORMBroker
-from django_tasks.exceptions import ImproperlyConfigured
+from django_tasks.exceptions import ImproperlyConfigured, TimeoutError
 from django_tasks.registry import tasks
+from django_tasks.serialization import content_types
 from tests.processes import ROOT, die_with_parent
 from tests.running import app_of_test, drain
+from tests.servers import Redis
 from tests.testapp.tasks import add, echo, fail
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -76,6 +81,117 @@ def test_settings_that_change_make_new_parts(app: App) -> None:
     assert app.backend is not backend
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "part", "attribute", "expected"),
+    [
+        ("ACCEPT_CONTENT", ["yaml"], "broker", "accept", content_types(["yaml"])),
+        ("TASK_MAX_MESSAGE_SIZE", 123, "broker", "max_size", 123),
+        ("WORKER_LEASE", 12, "broker", "lease", 12),
+        ("BROKER_TRANSPORT_OPTIONS", {"wait_replicas": 1}, "broker", "options", {"wait_replicas": 1}),
+        ("BROKER_CONNECTION_TIMEOUT", 7, "broker", "timeout", 7),
+        ("RESULT_SERIALIZER", "pickle", "backend", "serializer", "pickle"),
+        ("RESULT_ACCEPT_CONTENT", ["yaml"], "backend", "accept", content_types(["yaml", "json"])),
+        ("RESULT_EXPIRES", 60, "backend", "expires", 60),
+        ("RESULT_EXTENDED", True, "backend", "extended", True),
+        ("RESULT_BACKEND_TRANSPORT_OPTIONS", {"key": "x"}, "backend", "options", {"key": "x"}),
+    ],
+)
+def test_other_settings_that_change_make_new_parts_too(
+    app: App, name: str, value: Any, part: str, attribute: str, expected: Any
+) -> None:
+    before = getattr(app, part)
+    with override_settings(**{name: value}):
+        during = getattr(app, part)
+        assert during is not before
+        assert during is getattr(app, part)
+        assert getattr(during, attribute) == expected
+    assert getattr(app, part) is not during
+    app.conf[name] = value
+    assert getattr(getattr(app, part), attribute) == expected
+
+
+def test_settings_that_make_no_difference_leave_parts_as_they_are(app: App) -> None:
+    parts = (app.broker, app.backend, app.router)
+    with override_settings(LANGUAGE_CODE="de", TASK_ALWAYS_EAGER=True):
+        assert (app.broker, app.backend, app.router) == parts
+    app.conf.worker_lease = app.conf.worker_lease
+    assert (app.broker, app.backend, app.router) == parts
+
+
+def test_what_is_in_memory_outlives_a_change_of_settings(app: App) -> None:
+    before, broker, backend = add.delay(1, 2), app.broker, app.backend
+    with override_settings(TASK_MAX_MESSAGE_SIZE=100_000, RESULT_EXPIRES=60):
+        assert app.broker is not broker
+        assert app.backend is not backend
+        drain(app)
+        assert before.get(timeout=0) == 3
+        during = add.delay(3, 4)
+        app.broker.control.give_order("pause", "", {})  # type: ignore[union-attr]
+    assert [order.kind for order in app.broker.control.orders(0)] == ["pause"]  # type: ignore[union-attr]
+    drain(app)
+    assert (before.get(timeout=0), during.get(timeout=0)) == (3, 7)
+
+
+def test_what_is_in_memory_is_kept_for_the_way_back(app: App) -> None:
+    result = add.delay(1, 2)
+    for url in ("memory://other", "django-db://"):
+        app.conf.update(broker_url=url, result_backend=url)
+        assert (app.broker.url, app.backend.url) == (url, url)
+        if url == "memory://other":
+            assert app.broker.sizes() == {}
+    app.conf.update(broker_url="memory://", result_backend="memory://")
+    assert app.broker.sizes()["celery"].waiting == 1
+    drain(app)
+    assert result.get(timeout=0) == 3
+
+
+def test_apps_do_not_share_what_is_in_memory(app: App) -> None:
+    add.delay(1, 2)
+    assert App("other", broker="memory://", set_as_current=False).broker.sizes() == {}
+
+
+def test_parts_that_are_replaced_leave_nothing_open(redis_url: str, redis_server: Redis) -> None:
+    admin, process = redis_server.connect(), psutil.Process()
+    strangers = {each["id"] for each in admin.client_list()}
+
+    def now_open() -> tuple[int, int, int]:
+        gc.collect()
+        clients = {each["id"] for each in admin.client_list()} - strangers
+        return len(clients), threading.active_count(), process.num_fds()
+
+    with app_of_test(redis_url) as app:
+
+        def use() -> None:
+            app.broker.reserve("worker", ["unused"], 1, 1)
+            app.broker.wait(["unused"], 0.01, wakeup)
+            with pytest.raises(TimeoutError):
+                add.delay(1, 2).get(timeout=0.01)
+
+        wakeup, other_end = os.pipe()
+        use()
+        before = now_open()
+        for number in range(4):
+            with override_settings(RESULT_EXPIRES=60 + number, WORKER_LEASE=60 + number):
+                use()
+            use()
+        wait_for(lambda: all(now <= then for now, then in zip(now_open(), before, strict=True)), timeout=5,
+                 message=lambda: f"{now_open()} to be {before}")  # fmt: skip
+        app.close()
+    os.close(wakeup)
+    os.close(other_end)
+
+
+def test_options_that_are_changed_in_place_count_from_the_next_change_on(app: App) -> None:
+    app.conf.broker_transport_options = {"some": {"of": [1]}}
+    broker = app.broker
+    app.conf.broker_transport_options["some"]["of"].append(2)
+    assert app.broker is broker
+    assert broker.options == {"some": {"of": [1]}}
+    app.conf.task_always_eager = False
+    assert app.broker is not broker
+    assert app.broker.options == {"some": {"of": [1, 2]}}
+
+
 def test_routes_that_change_are_heeded(app: App) -> None:
     app.conf.task_routes = {add.name: "one"}
     assert app.router.route(add.name)["queue"] == "one"
@@ -104,7 +220,7 @@ def test_a_url_that_nobody_speaks(app: App, name: str, url: str) -> None:
         getattr(app, part)
 
 
-@pytest.mark.parametrize("name", ["chain", "group", "chord", "crontab"])
+@pytest.mark.parametrize("name", ["chain", "group", "chord"])
 def test_what_comes_with_a_later_release(name: str) -> None:
     with pytest.raises(ImportError, match=f"^django_tasks.{name} is not in this release; it comes with a later one"):
         exec(f"from django_tasks import {name}")
@@ -244,10 +360,7 @@ def test_the_base_of_all(app: App) -> None:
     assert result.get() == 1
 
 
-def test_names_of_a_later_release(app: App) -> None:
-    for name in ("add_periodic_task", "on_after_configure", "on_after_finalize"):
-        with pytest.raises(ImproperlyConfigured, match=f"App.{name}: periodic tasks come with a later release"):
-            getattr(app, name)
+def test_a_name_that_no_app_has(app: App) -> None:
     with pytest.raises(AttributeError, match="'App' object has no attribute 'nothing'"):
         app.nothing()  # type: ignore[attr-defined]
 

@@ -148,6 +148,7 @@ def test_a_naive_eta_follows_django_without_time_zones(app: App, settings: Any) 
         ({"expires": "soon"}, "expires must be seconds or a datetime, not 'soon'"),
         ({"priority": "high"}, "priority must be a whole number"),
         ({"priority": 100_000}, "priority must be a whole number"),
+        ({"priority": True}, "priority must be a whole number"),
         ({"time_limit": "x"}, "time_limit must be a number of seconds, not 'x'"),
         ({"time_limit": -3}, "time_limit must be a number of seconds, not -3"),
         ({"soft_time_limit": True}, "soft_time_limit must be a number of seconds, not True"),

@@ -13,7 +13,7 @@ import pytest
 from benchmarks import report
 from benchmarks.catalogue import SYSTEMS
 from benchmarks.measures import ROWS, quantile
-from benchmarks.parts import PARTS, REST
+from benchmarks.parts import REDIS_PARTS, REST, SQL_PARTS, Parts
 from benchmarks.plan import Plan
 from benchmarks.runner import Result
 from tests.servers import require
@@ -79,12 +79,15 @@ def test_a_quick_run_measures_more_on_redis() -> None:
     assert titles(*ON_REDIS) <= set(found)
 
 
-def test_a_profile_names_all_parts() -> None:
-    done = benchmarks("profile", "--databases", "sqlite", "--tasks", "200")
+@pytest.mark.parametrize(("database", "parts"), [("sqlite", SQL_PARTS), ("redis", REDIS_PARTS)])
+def test_a_profile_names_all_parts(database: str, parts: Parts) -> None:
+    if database == "redis":
+        require("redis")
+    done = benchmarks("profile", "--databases", database, "--tasks", "200")
     assert done.returncode == 0, done.stderr
     assert "200 tasks that do nothing:" in done.stdout
     found = rows(done.stdout)
-    for part in (*PARTS, REST):
+    for part in (*parts, REST):
         spent, share, calls = found[part]
         assert re.fullmatch(NUMBER, spent)
         assert re.fullmatch(r"\d+%", share)
@@ -97,7 +100,7 @@ def test_a_profile_names_all_parts() -> None:
     [
         pytest.param(["--systems", "celeriac,celery4"], "celery4 is not one of celeriac, huey", id="unknown system"),
         pytest.param(["--databases", "oracle"], "oracle is not one of sqlite, sqlite-full", id="unknown database"),
-        pytest.param(["profile", "--databases", "redis"], "on sqlite and postgresql only", id="profile on Redis"),
+        pytest.param(["profile", "--databases", "sqlite-full"], "on sqlite, postgresql, redis only", id="no profile"),
         pytest.param(["--rounds", "0"], "0 is not a whole number above 0", id="no rounds"),
         pytest.param(["--write", "setup.cfg"], "setup.cfg has no place for results", id="nowhere to write"),
         pytest.param(["--quick", "--write", "docs/benchmarks.md"], "its numbers mean nothing", id="quick to write"),
@@ -139,3 +142,18 @@ def test_the_documentation_has_a_place_for_results() -> None:
 def test_quantiles_are_values_that_occurred() -> None:
     values = [5.0, 1.0, 3.0, 2.0, 4.0]
     assert [quantile(values, share) for share in (0.01, 0.5, 0.6, 0.99, 1.0)] == [1.0, 3.0, 3.0, 5.0, 5.0]
+
+
+def test_what_a_beat_costs() -> None:
+    done = benchmarks("beat", "--entries", "200", "--minutes", "2")
+    assert done.returncode == 0, done.stderr
+    assert re.search(rf"first start: {NUMBER} s\nnext start: {NUMBER} s\n", done.stdout)
+    assert re.search(rf"[1-9]\d* ticks of 2 invented minutes, [1-9]\d* messages: median {NUMBER} ms", done.stdout)
+    assert re.search(rf"an edit and the tick after it: \d+ statements, {NUMBER} ms", done.stdout)
+
+
+def test_how_late_a_beat_fires() -> None:
+    done = benchmarks("beat", "--drift", "3")
+    assert done.returncode == 0, done.stderr
+    fired, slots = re.findall(r"(\d+) of (\d+) slots fired", done.stdout)[0]
+    assert fired == slots != "0"

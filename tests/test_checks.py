@@ -451,28 +451,14 @@ class TestNames:
         assert found.keys() == {"I001"}
         assert found["I001"].msg == f"{name}: this is a setting of Celery's that has no effect here."
 
-    @pytest.mark.parametrize("name", ["BEAT_SCHEDULE", "CELERY_BEAT_SCHEDULE", "CELERYBEAT_SCHEDULE"])
-    def test_beat(self, name: str, settings: Any) -> None:
-        setattr(settings, name, {})
+    @pytest.mark.parametrize("name", ["CELERY_BEAT_SCHEDULER", "CELERYBEAT_SYNC_EVERY", "BEAT_SCHEDULE_FILENAME"])
+    def test_settings_that_celerys_beat_needs(self, name: str, settings: Any) -> None:
+        setattr(settings, name, 1)
         found = find(self.conf())
-        assert found.keys() == {"I002"}
-        assert found["I002"].msg == f"{name}: it needs a beat, which this release does not have yet."
-
-    @pytest.mark.parametrize("name", ["BEAT_SCHEDULE", "CELERY_BEAT_SCHEDULE", "CELERYBEAT_SCHEDULE"])
-    def test_periodic_tasks_that_nothing_runs(self, name: str, settings: Any) -> None:
-        setattr(settings, name, {"nightly": {"task": "shop.tasks.close"}, "hourly": {"task": "shop.tasks.count"}})
-        found = find(self.conf())["W007"]
-        assert found.is_serious(django_checks.WARNING)
-        assert found.msg.startswith(f"{name}: nothing runs these periodic tasks")
-        assert found.msg.endswith(": nightly, hourly.")
-        assert "`manage.py tasks call NAME`" in str(found.hint)
-
-    def test_periodic_tasks_set_in_the_program(self) -> None:
-        conf = self.conf()
-        conf.update(beat_schedule={"nightly": {}})
-        assert find(conf).keys() == {"W007"}
+        assert found.keys() == {"I001"}
+        assert found["I001"].msg.startswith(f"{name}: beat keeps what it knows with the broker")
 
     def test_names_set_in_the_program(self) -> None:
         conf = self.conf()
-        conf.update(beat_schedule={}, worker_prefetch_multiplier=1)
-        assert find(conf).keys() == {"I001", "I002"}
+        conf.update(beat_sync_every=1)
+        assert find(conf).keys() == {"I001"}

@@ -177,10 +177,10 @@ class TestAccess:
     def test_a_setting_that_only_celery_heeds_is_noted(self) -> None:
         conf = Settings()
         conf.update(worker_prefetch_multiplier=1)
-        conf.beat_schedule = {}
-        assert conf.without_effect == {"worker_prefetch_multiplier": 1, "beat_schedule": {}}
-        with pytest.raises(AttributeError, match="needs a beat"):
-            _ = conf.beat_schedule
+        conf.beat_scheduler = "celery.beat:Scheduler"
+        assert conf.without_effect == {"worker_prefetch_multiplier": 1, "beat_scheduler": "celery.beat:Scheduler"}
+        with pytest.raises(AttributeError, match="beat keeps what it knows with the broker"):
+            _ = conf.beat_scheduler
 
 
 class TestObject:
@@ -395,7 +395,8 @@ class TestURLs:
 def test_celery_names() -> None:
     assert why_without_effect("CELERY_WORKER_PREFETCH_MULTIPLIER") == why_without_effect("CELERYD_PREFETCH_MULTIPLIER")
     assert "no effect" in (why_without_effect("mongodb_backend_settings") or "")
-    assert "beat" in (why_without_effect("CELERYBEAT_SCHEDULE") or "")
+    assert why_without_effect("CELERYBEAT_SCHEDULE") is None
+    assert "grace" in (why_without_effect("CELERY_BEAT_CRON_STARTING_DEADLINE") or "")
     assert "always in UTC" in (why_without_effect("CELERY_ENABLE_UTC") or "")
     assert why_without_effect("CELERY_BROKR_URL") is None
     assert find_setting("celery_broker_url") is BY_NAME["BROKER_URL"]

@@ -175,6 +175,8 @@ def test_the_demo_imports_the_sample_and_mails_the_report(environment: dict[str,
     assert "3,364 rows imported, 12 refused" in output
     assert "line 1138: city is missing ('NA'); state is missing ('NA')" in output
     assert "could not be sent yet" in output
+    assert re.search(r"tidy up +every 5 seconds .* SUCCESS ", output)
+    assert re.search(r"nightly digest +at 06:00", output)
     (mail,) = (tmp_path / "var" / "mail").iterdir()
     assert str(mail) in output
     assert "3,364 of 3,376 rows imported, 12 refused." in mail.read_text(encoding="utf-8")

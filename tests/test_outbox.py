@@ -416,6 +416,17 @@ def test_calls_in_it_are_shown_and_listed(app: App, capsys: pytest.CaptureFixtur
         call_command("tasks", "result", result.id)
 
 
+def test_the_newest_are_listed_wherever_they_are(app: App, capsys: pytest.CaptureFixture[str]) -> None:
+    first = call_without_a_broker(app)
+    later(app, 1)
+    second = add.delay(1, 1)
+    later(app, 1)
+    third = call_without_a_broker(app)
+    newest = [each["id"] for each in told(capsys, "list", "--state", "pending", "--limit", "2")]
+    assert newest == [third.id, second.id]
+    assert [each["id"] for each in told(capsys, "list", "--state", "pending")] == [third.id, second.id, first.id]
+
+
 def test_calls_in_it_are_revoked_and_purged(app: App, capsys: pytest.CaptureFixture[str]) -> None:
     first, second, mail = call_without_a_broker(app), call_without_a_broker(app), call_without_a_broker(app, queue="q")
     call_command("tasks", "revoke", first.id)

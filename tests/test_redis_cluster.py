@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,12 +22,14 @@ from django_tasks.brokers.redis_browse import RUNNING, Wanted
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError, ReplicationError
 from django_tasks.outcome import Outcome, TaskMeta
 from django_tasks.redis_cluster import connections_to
+from django_tasks.redis_connections import Script
 from django_tasks.states import SUCCESS
 from tests.brokers.hands import ACCEPT, Hand, message, send
 from tests.processes import WorkerProcess
 from tests.running import app_of_test
 from tests.servers import Redis, RedisCluster, free_port, require
 from tests.testapp.tasks import add, echo
+from tests.threads import meanwhile
 from tests.waiting import wait_for
 
 AWAY = r"cannot be reached|some slots are not served"
@@ -141,6 +144,47 @@ def test_waiting_for_replicas_that_are_not_there(cluster_url: str) -> None:
         with pytest.raises(ReplicationError, match="only 0 replicas have confirmed them"):
             send(broker, str(count))
         assert broker.sizes()["celery"].waiting == count
+
+
+def test_waiting_for_replicas_of_a_slot_that_has_moved(cluster: RedisCluster) -> None:
+    broker = make(cluster.url(), timeout=0.5, options={"wait_replicas": 1})
+    target = next(node for node in cluster.nodes if node is not cluster.node_of("celery"))
+    for count in (1, 2, 3):
+        with pytest.raises(ReplicationError, match="only 0 replicas have confirmed them"):
+            send(broker, str(count))
+        assert broker.sizes()["celery"].waiting == count
+        if count == 1:
+            cluster.begin_move("celery", target)
+            cluster.end_move("celery", target)
+
+
+class Interrupted(BaseException):
+    """A time limit, which may be raised anywhere in a thread."""
+
+
+def test_answers_that_nobody_has_read_are_not_taken_for_others(
+    cluster: RedisCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise Interrupted
+
+    (tmp_path / "echo.lua").write_text("return ARGV[1]")
+    script = Script(tmp_path, "echo")
+    connections = connections_to("BROKER_URL", f"{cluster.url()}?max_connections=1", timeout=5.0)
+    assert connections.execute(script, ["key"], ["first"]) == b"first"
+    node = cluster.node_of("key")
+    for run in (
+        lambda: connections.execute(script, ["key"], ["late"]),
+        lambda: connections.run_each([("SET", "key", "late"), ("GET", "key")]),
+    ):
+        node.freeze()  # so that they come later than whoever looks for some
+        with monkeypatch.context() as patch:
+            patch.setattr(redis.Redis, "parse_response", interrupt)
+            with pytest.raises(Interrupted):
+                run()
+        with meanwhile(lambda: connections.execute(script, ["key"], ["mine"])) as answer:
+            node.thaw()
+        assert answer.result() == b"mine"
 
 
 def test_braces_keep_queues_in_one_slot(broker: RedisBroker, redis_cluster: RedisCluster) -> None:

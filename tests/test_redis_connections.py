@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from django_tasks.brokers.redis import RedisBroker
+from django_tasks.brokers.redis_ledger import _push
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError, RequestRefused
 from django_tasks.redis_connections import RedisConnections, Script
 from tests.running import app_of_test
 from tests.servers import Redis, Sentinel, free_port, require
-from tests.threads import together
+from tests.threads import meanwhile, together
 from tests.waiting import wait_for
 
 
@@ -65,6 +68,8 @@ def fails(connections: RedisConnections) -> str:
         pytest.param("redis://:hunter2@host/0?ssl_ca_certs=a", "'ssl_ca_certs'. It is for TLS", id="TLS"),
         pytest.param("rediss://:hunter2@host/0?ssl_cert_reqs=so", "option that cannot be used", id="value of TLS"),
         pytest.param("redis://:hunter2@host/0?socket_timeout=soon", "cannot be read", id="value"),
+        pytest.param("redis://:hunter2@host/0?protocol=3", "protocol cannot be chosen", id="protocol"),
+        pytest.param("redis://:hunter2@a?decode_responses=true", "decode_responses cannot be chosen", id="text"),
         pytest.param("sentinel://:hunter2@a;redis://b", "mixes", id="mixed"),
         pytest.param("sentinel://:hunter2@a", "master_name", id="no name of the master"),
         pytest.param("amqp://:hunter2@a", "stands for no Redis", id="other server"),
@@ -316,11 +321,127 @@ def test_a_pool_is_as_large_as_it_may_be_and_fair(server: Redis) -> None:
 
 def test_all_connections_in_use(server: Redis) -> None:
     connections = connect(f"{server.url()}?max_connections=1", timeout=0.1)
-    with connections.client.client() as greedy:  # one connection for itself
-        assert greedy.ping()
-        for _ in range(2):
-            assert "none of 1 connections has become free. Raise max_connections" in fails(connections)
+    pool = connections.client.connection_pool
+    greedy = pool.get_connection()
+    for _ in range(2):
+        assert "none of 1 connections has become free. Raise max_connections" in fails(connections)
+    pool.release(greedy)
     assert ping(connections)
+
+
+class Interrupted(BaseException):
+    """A time limit, which may be raised anywhere in a thread."""
+
+
+def interrupt(*_: Any, **__: Any) -> None:
+    raise Interrupted
+
+
+def test_an_answer_that_nobody_has_read_is_not_taken_for_another(
+    server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections = connect(f"{server.url()}?max_connections=1")
+    assert ping(connections)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(connections.client), "parse_response", interrupt)
+        with pytest.raises(Interrupted):
+            connections.run(lambda client: client.echo("one"))
+    assert connections.run(lambda client: client.echo("two")) == b"two"
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        pytest.param(lambda it, _: it.run_each([("ECHO", "one"), ("ECHO", "two")]), id="commands"),
+        pytest.param(lambda it, script: it.execute_replicated(script, [], ["one"], 1), id="script"),
+        pytest.param(lambda it, _: it.run(lambda client: _push(client, {"a": ["1"], "b": ["2"]})), id="transaction"),
+    ],
+)
+def test_answers_that_nobody_has_read_are_not_taken_for_others(
+    server: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[[RedisConnections, Script], object]
+) -> None:
+    (tmp_path / "echo.lua").write_text("return ARGV[1]")
+    connections = connect(f"{server.url()}?max_connections=1", timeout=5.0)
+    assert ping(connections)
+    server.freeze()  # so that they come later than whoever looks for some
+    with monkeypatch.context() as patch:
+        patch.setattr(redis.Redis, "parse_response", interrupt)
+        with pytest.raises(Interrupted):
+            run(connections, Script(tmp_path, "echo"))
+    with meanwhile(lambda: connections.run(lambda client: client.echo("mine"))) as answer:
+        server.thaw()
+    assert answer.result() == b"mine"
+
+
+def test_a_connection_that_was_not_set_up_to_the_end_is_not_used(
+    server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections = connect(f"{server.url('3')}?max_connections=1")
+    with monkeypatch.context() as patch:
+        patch.setattr(redis.Connection, "read_response", interrupt)
+        with pytest.raises(Interrupted):
+            ping(connections)
+    connections.run(lambda client: client.set("key", "1"))
+    assert server.connect(db=3).exists("key")
+
+
+@pytest.mark.parametrize("comes", [pytest.param(True, id="one comes"), pytest.param(False, id="none comes")])
+def test_a_time_limit_while_all_connections_are_in_use(server: Redis, comes: bool) -> None:
+    connections = connect(f"{server.url()}?max_connections=1", timeout=5.0 if comes else 0.3)
+    pool = connections.client.connection_pool
+    busy, interrupted = pool.get_connection(), []
+
+    def wait() -> None:
+        try:
+            ping(connections)
+        except Interrupted:
+            interrupted.append(True)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    wait_for(lambda: pool.pool._line)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Interrupted))
+    if comes:
+        pool.release(busy)
+    thread.join(5)
+    assert interrupted == [True]
+    if not comes:
+        pool.release(busy)
+    assert all(ping(connections) for _ in range(3))
+
+
+def test_a_connection_that_is_being_closed_cannot_be_taken(server: Redis) -> None:
+    connections = connect(server.url())
+    assert ping(connections)
+    pool = connections.client.connection_pool
+    [idle] = filter(None, pool.pool.queue)
+    disconnect, taken = idle.disconnect, []
+
+    def take_and_disconnect() -> None:
+        taken.append(pool.get_connection())
+        disconnect()
+
+    idle.disconnect = take_and_disconnect
+    connections.close()
+    assert len(taken) == 1
+    assert taken[0] is not idle
+
+
+def test_a_closed_connection_is_opened_once(server: Redis) -> None:
+    connections = connect(f"{server.url()}?max_connections=1")
+    assert ping(connections)
+    [idle] = filter(None, connections.client.connection_pool.pool.queue)
+    idle.disconnect()
+    connect_really, tries = idle.connect, []
+
+    def connect_once() -> None:
+        tries.append(True)
+        connect_really()
+
+    idle.connect = connect_once
+    server.kill()
+    fails(connections)
+    assert tries == [True]
 
 
 def test_scripts_survive_a_server_that_forgot_them(server: Redis, tmp_path: Path) -> None:
@@ -360,7 +481,7 @@ def test_bad_arguments_for_sentinels(arguments: Any, says: str) -> None:
 class TLSSentinel(Sentinel):
     """One that speaks nothing but TLS; the server that it watches does not."""
 
-    def __init__(self, master: Redis, certificates: Path) -> None:
+    def __init__(self, master: int, certificates: Path) -> None:
         self.certificates = certificates
         super().__init__(master)
 
@@ -373,7 +494,7 @@ class TLSSentinel(Sentinel):
 
 def test_sentinels_with_tls(server: Redis, certificates: Path) -> None:
     """As kombu has it: ``ssl`` is for the sentinels alone."""
-    with TLSSentinel(server, certificates) as sentinel:
+    with TLSSentinel(server.port, certificates) as sentinel:
         url, cert = f"sentinel://localhost:{sentinel.port}", str(certificates / "cert.pem")
         options = {"master_name": "ours", "sentinel_kwargs": {"ssl": True, "ssl_ca_certs": cert}}
         assert ping(connect(url, options=options))
@@ -381,7 +502,7 @@ def test_sentinels_with_tls(server: Redis, certificates: Path) -> None:
 
 
 def test_sentinels_tell_the_master_before_and_after_a_fail_over(server: Redis) -> None:
-    with server_with("--replicaof", "127.0.0.1", str(server.port)) as replica, Sentinel(server) as sentinel:
+    with server_with("--replicaof", "127.0.0.1", str(server.port)) as replica, Sentinel(server.port) as sentinel:
         url = f"sentinel://127.0.0.1:{free_port()}/1;sentinel://127.0.0.1:{sentinel.port}"
         connections = connect(url, options={"master_name": "ours"})
         connections.run(lambda client: client.set("a", "b"))

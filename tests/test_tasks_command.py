@@ -1001,6 +1001,30 @@ def test_orders(database_app: App) -> None:
     assert len(control.orders(0)) == 6
 
 
+def janitor(app: App, node: str, name: str) -> None:
+    """Let the janitor of a worker give a sign of life."""
+    app.broker.heartbeat([Beat(f"{node}/{name}", node, 4711, ["celery"])])
+
+
+def test_orders_to_resize_workers_that_cannot_be(database_app: App) -> None:
+    control = database_app.broker.control
+    assert control is not None
+    janitor(database_app, "celery@one", "janitor-fixed-1-1")
+    janitor(database_app, "celery@two", "janitor-fixed-2-1")
+    for arguments in (["grow", "1"], ["shrink", "1"], ["grow", "1", "--destination", "celery@one"]):
+        ran = tasks(*arguments)
+        names = arguments[3] if len(arguments) > 2 else "celery@one, celery@two"
+        assert (ran.code, ran.err.partition(":")[0]) == (1, f"{names} would not obey, and nobody was told")
+    assert control.orders(0) == []
+    ok("pause", "--destination", "celery@one")
+
+    janitor(database_app, "celery@three", "janitor-3-1")
+    assert data("grow", 1) == {"order": "grow", "workers": ["celery@three"]}
+    assert tasks("grow", "1", "--destination", "celery@two", "--destination", "celery@three").code == 1
+    janitor(database_app, "celery@two", "janitor-4-1")  # another one of that name
+    assert data("shrink", 1, "--destination", "celery@two")["workers"] == ["celery@two"]
+
+
 def test_a_worker_obeys(spawn_worker: Callable[..., WorkerProcess], database_app: App) -> None:
     worker = spawn_worker("-c", "1", "-n", "w1@here", "-l", "INFO")
     wait_for(lambda: len(data("workers")) == 2, message="a process and its janitor")

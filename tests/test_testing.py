@@ -224,6 +224,13 @@ class TestWaiting:
         tasks.run()
         assert [each.get() for each in (result, *results)] == [3, 2, 4]
 
+    def test_settings_that_change_do_not_lead_elsewhere(self, tasks: TaskQueue) -> None:
+        first = add.delay(2, 3)
+        with override_settings(TASK_MAX_MESSAGE_SIZE=12345, RESULT_EXPIRES=60):
+            second = add.delay(3, 4)
+            assert len(tasks.run()) == 2
+        assert [first.get(), second.get()] == [5, 7]
+
     def test_clear(self, tasks: TaskQueue) -> None:
         remember.delay("never")
         refuse.delay()

@@ -55,10 +55,10 @@ LAYERS = (
     {"task", "canvas", "result"}
     | {"async_result", "control", "decorators", "eager", "eager_result", "executor"}
     | {"finish", "outbox", "producer", "publishing", "refusal", "stranded"},
-    {"app", "celery_api"},
-    {"worker", "beat"} | {"operations"},
+    {"app", "celery_api", "parts"},
+    {"worker", "beat"} | {"operations", "periodic"},
     {"admin", "management", "contrib"}
-    | {"__main__", "apps", "checks", "migrations", "redis_checks", "sqlite_checks", "testing"},
+    | {"__main__", "apps", "beat_checks", "checks", "migrations", "redis_checks", "sqlite_checks", "testing"},
 )
 
 

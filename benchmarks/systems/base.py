@@ -56,6 +56,10 @@ class System:
         """Return how many tasks the store says have ended well."""
         raise NotImplementedError
 
+    def server_seconds(self) -> float | None:
+        """Return the CPU time that the store's server has used so far, where that is told (our system only)."""
+        return None
+
     def worker(self, processes: int) -> list[list[str]]:
         """Return the commands that together are a worker of so many processes, logging warnings only."""
         raise NotImplementedError

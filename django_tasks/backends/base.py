@@ -46,6 +46,10 @@ class ResultBackend:
 
     #: Whether anything is stored at all.
     stores: ClassVar[bool] = True
+    #: Whether ``close`` closes what nobody else uses: then it is called when the settings come to name another backend.
+    owns_connections: ClassVar[bool] = False
+    #: Attributes with what is kept in this process alone: another backend of the same class and URL goes on with them.
+    kept_here: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,

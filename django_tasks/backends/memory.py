@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from django_tasks.backends.base import ResultBackend, utc_now
 from django_tasks.outcome import TaskMeta
@@ -15,6 +15,8 @@ from django_tasks.outcome import TaskMeta
 
 class MemoryBackend(ResultBackend):
     """Results in a dict (``memory://``)."""
+
+    kept_here: ClassVar[tuple[str, ...]] = ("metas", "lock", "clock")
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)

@@ -68,7 +68,7 @@ class ORMBackend(ResultBackend):
 
     def _store(self, rows: list[Row]) -> dict[str, TaskMeta]:
         """Store rows of different ids; return the earlier ends that stayed."""
-        vendor = self.database.connection.vendor
+        vendor = self.database.vendor
         if len(rows) == 1:
             self.database.check_size(value for value in rows[0][1] if isinstance(value, str))
         written = self.database.write(sql.store(vendor, len(rows)), sql.COLUMNS, [row for _, row in rows])
@@ -124,7 +124,7 @@ class ORMBackend(ResultBackend):
 
     def check_wait(self) -> None:
         """Refuse to wait where the open transaction would hide the result, or keep the worker from writing it."""
-        vendor = self.database.connection.vendor
+        vendor = self.database.vendor
         if vendor in ("sqlite", "mysql") and in_user_transaction(self.database.alias):
             raise RuntimeError(
                 "AsyncResult.get() inside transaction.atomic() would wait for ever: this transaction "

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from django_tasks import exceptions, serialization, states
 from django_tasks.backends.base import ResultBackend
@@ -56,6 +56,8 @@ class Entry(NamedTuple):
 
 class RedisBackend(ResultBackend):
     """Results on Redis or Valkey (``redis://host:port/number``; ``redis_urls`` has the other forms)."""
+
+    owns_connections: ClassVar[bool] = True
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)

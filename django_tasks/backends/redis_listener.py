@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Protocol
 
-from django_tasks.brokers.base import drain, readable
+from django_tasks.brokers.base import drain, open_pipe, readable
 from django_tasks.exceptions import RequestRefused, TimeoutError
 from django_tasks.redis_connections import RedisConnections
 from django_tasks.redis_errors import REDIS_ERRORS, translated
@@ -104,7 +104,7 @@ class Listener:
         self._gone: set[bytes] = set()
         self._leave_at = 0.0
         self._thread: threading.Thread | None = None
-        self._wakeup, self._waker = os.pipe()
+        self._wakeup, self._waker = open_pipe(self)
         for end in (self._wakeup, self._waker):
             os.set_blocking(end, False)
 
@@ -218,7 +218,7 @@ class Listener:
                     drain(self._wakeup)
                 unanswered = not self._take(connection) and unanswered
                 if time.monotonic() >= next_ping:
-                    if unanswered:
+                    if unanswered and self._waits_or_stays():
                         raise TimeoutError(f"Redis at {self.connections.place} does not answer.")
                     connection.send_command("PING")
                     unanswered, next_ping = True, time.monotonic() + LOOK_AGAIN
@@ -243,7 +243,11 @@ class Listener:
         subscribed: list[bytes] = []
         answered = False
         while connection.can_read():
-            kind, *rest = connection.read_response()
+            answer = connection.read_response()
+            if answer == b"PONG":  # so it says when nothing is subscribed to
+                answered = True
+                continue
+            kind, *rest = answer
             if kind == b"message":
                 self._arrive(rest[0], rest[1])
             elif kind == b"subscribe":

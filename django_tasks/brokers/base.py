@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import time
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -16,6 +17,7 @@ from django_tasks.message import Message, decode_envelope
 
 if TYPE_CHECKING:
     from django_tasks.backends.base import ResultBackend
+    from django_tasks.brokers.beat import ClaimStore
     from django_tasks.brokers.browse import Browser
     from django_tasks.brokers.control import Control
     from django_tasks.outcome import Outcome
@@ -123,12 +125,18 @@ class Broker:
 
     #: Other processes see the messages.
     shared: ClassVar[bool] = True
+    #: Whether ``close`` closes what nobody else uses: then it is called when the settings come to name another broker.
+    owns_connections: ClassVar[bool] = False
+    #: Attributes with what is kept in this process alone: another broker of the same class and URL goes on with them.
+    kept_here: ClassVar[tuple[str, ...]] = ()
     #: The database in whose transactions ``send`` takes part; None where it sends at once.
     transaction_alias: str | None = None
     #: Where orders to workers are left, and messages taken back by task id; None where that is not possible.
     control: Control | None = None
     #: What shows people its messages and workers (``browse.py``); None where that is not possible.
     browser: Browser | None = None
+    #: Where beats claim what is due (``beat.py``); None where periodic tasks cannot be sent.
+    claim_store: ClaimStore | None = None
 
     def __init__(
         self,
@@ -277,3 +285,11 @@ def drain(fd: int) -> None:
             pass
     except BlockingIOError:
         pass
+
+
+def open_pipe(owner: object) -> tuple[int, int]:
+    """Open a pipe that is closed when its owner has gone."""
+    ends = os.pipe()
+    for end in ends:
+        weakref.finalize(owner, os.close, end).atexit = False  # threads may use it to the very end
+    return ends

@@ -33,6 +33,10 @@ class Wanted:
     refused: bool = False
 
 
+#: How the part of a janitor's identity after that of its worker begins, also where the worker keeps its size.
+JANITOR, FIXED = "janitor-", "janitor-fixed-"
+
+
 @dataclass(slots=True)
 class StoredMessage:
     """A message as the broker keeps it. Instants are seconds since the epoch.
@@ -96,7 +100,12 @@ class SeenWorker:
     @property
     def janitor(self) -> bool:
         """Whether it is a worker's janitor, which runs no tasks."""
-        return self.identity.startswith(f"{self.node}/janitor-")
+        return self.identity.startswith(f"{self.node}/{JANITOR}")
+
+    @property
+    def fixed(self) -> bool:
+        """Whether it is the janitor of a worker that does not obey orders to grow or shrink."""
+        return self.identity.startswith(f"{self.node}/{FIXED}")
 
 
 class Browser:

@@ -21,7 +21,9 @@ from django_tasks.brokers.base import (
     drain,
     readable,
 )
+from django_tasks.brokers.beat import EntryState
 from django_tasks.brokers.control import Control, Order
+from django_tasks.brokers.memory_beat import MemoryClaims
 from django_tasks.brokers.memory_browse import MemoryBrowser
 from django_tasks.brokers.rules import Vigil, stored_envelope
 from django_tasks.message import Message
@@ -58,15 +60,20 @@ class MemoryBroker(Broker):
     """Messages in this process (``memory://``); threads share them, other processes do not."""
 
     shared: ClassVar[bool] = False
+    kept_here: ClassVar[tuple[str, ...]] = ("entries", "seen", "orders", "claims", "lock", "clock", "_numbers")
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
         self.entries: dict[int, Entry] = {}
         self.seen: dict[str, float] = {}
+        self.orders: list[Order] = []
+        #: Of periodic tasks, by the entry's name.
+        self.claims: dict[str, EntryState] = {}
         self.vigil = Vigil(self.lease)
         self.lock = threading.RLock()
         self.control = MemoryControl(self)
         self.browser = MemoryBrowser(self)
+        self.claim_store = MemoryClaims(self)
         self._numbers = itertools.count(1)
 
     def send(self, messages: Sequence[Message]) -> None:
@@ -212,19 +219,19 @@ class MemoryBroker(Broker):
 
 
 class MemoryControl(Control):
-    """Orders in a list."""
+    """Orders in a list of the broker's."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         self.broker = broker
-        self.given: list[Order] = []
 
     def give_order(self, kind: str, node: str, arguments: dict[str, Any]) -> None:
         """Append an order."""
-        self.given.append(Order(len(self.given) + 1, kind, node, arguments))
+        given = self.broker.orders
+        given.append(Order(len(given) + 1, kind, node, arguments))
 
     def orders(self, after: int) -> list[Order]:
         """Return orders by number."""
-        return self.given[after:] if after >= 0 else self.given[-1:]
+        return self.broker.orders[after:] if after >= 0 else self.broker.orders[-1:]
 
     def take(self, task_ids: Sequence[str], lease: int) -> list[Delivery]:
         """Reserve free entries by task id."""

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django_tasks.brokers.base import Beat, Broker, Delivery, Follow, Settlement, Size
+from django_tasks.brokers.orm_beat import ORMClaims
 from django_tasks.brokers.orm_browse import ORMBrowser
 from django_tasks.brokers.orm_claims import Claims
 from django_tasks.brokers.orm_table import MessageTable, row_of
@@ -40,6 +41,7 @@ class ORMBroker(Broker):
         self.control = ORMControl(self.database, self.messages, self.accept, self)
         self.claims = Claims(self.database, self.messages, self.accept)
         self.browser = ORMBrowser(self.database, self.now, self.lease)
+        self.claim_store = ORMClaims(self)
         self.listener = Listener(self.database)
         self.server_clock = ServerClock(self.database)
         self.vigil = Vigil(self.lease)

@@ -89,7 +89,7 @@ class ORMBrowser(Browser):
                        "due_at": None, "lease": None, "reserved_at": None}  # fmt: skip
             ours.filter(alone=True).update(status=QueuedMessage.ALONE, **changes)
             ours.filter(alone=False).update(status=QueuedMessage.READY, **changes)
-            if task_ids and self.database.connection.vendor == "postgresql":
+            if task_ids and self.database.vendor == "postgresql":
                 self.database.query(sql.NOTIFY)
         return task_ids
 

@@ -52,7 +52,7 @@ class Claims:
 
     def _claim_ready(self, queue: str, worker: str, limit: int, lease: int, now: float) -> list[Row]:
         """Claim from the beginning or, where that takes too long, what is more urgent than the frontier and beyond."""
-        if self.database.connection.vendor != "postgresql":
+        if self.database.vendor != "postgresql":
             return self._claim(READY, queue, worker, limit, lease, now)
         frontier, begin = self.frontiers[queue], time.monotonic()
         if (start := frontier.start(begin)) is None:

@@ -50,7 +50,7 @@ class MessageTable:
 
     def claim(self, status: int, queue: str, limit: int, worker: str, lease: int, now: float) -> list[Row]:
         """Reserve up to ``limit`` rows; return ``orm_sql.RESERVED_COLUMNS`` in order of urgency and age."""
-        vendor = self.database.connection.vendor
+        vendor = self.database.vendor
         if vendor == "sqlite" and not self.database.query(sql.ANY_READY, [status, queue]):
             return []  # an UPDATE would take the one write lock even to find nothing
         if vendor in sql.CLAIM:
@@ -89,7 +89,7 @@ class MessageTable:
                 return
 
     def _promote(self, now: float) -> int:
-        vendor = self.database.connection.vendor
+        vendor = self.database.vendor
         if vendor in sql.PROMOTE:
             return self.database.change(sql.PROMOTE[vendor], [now])
         with self.database.atomic():
@@ -102,7 +102,7 @@ class MessageTable:
 
     def _notify(self) -> None:
         """Wake idle workers where the database can."""
-        if self.database.connection.vendor == "postgresql":
+        if self.database.vendor == "postgresql":
             self.database.query(sql.NOTIFY)
 
     def settle(self, settlements: Sequence[Settlement], now: float) -> None:

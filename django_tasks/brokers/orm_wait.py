@@ -30,7 +30,7 @@ class Listener(threading.local):
     def before_reserve(self) -> None:
         """Note where things stand, so that what comes during the reserve ends the next wait at once."""
         self.notified = False
-        if self.database.connection.vendor == "sqlite":
+        if self.database.vendor == "sqlite":
             self._version = self._data_version()
 
     def found_something(self) -> None:
@@ -39,7 +39,7 @@ class Listener(threading.local):
 
     def wait(self, timeout: float, wakeup: int) -> None:
         """Wait for a message, for ``wakeup`` to become readable, or until it is time to ask again (seconds)."""
-        if self.database.connection.vendor == "sqlite":
+        if self.database.vendor == "sqlite":
             self._wait_for_change(timeout, wakeup)
             return
         connection = self._listen()

@@ -49,11 +49,11 @@ class ServerClock:
         self.offset = 0.0
         self._asked_at: float | None = None
 
-    def keep_set(self, clock: Callable[[], float]) -> None:
-        """Ask the server now and then; ``clock`` gives our own time."""
-        if self._asked_at is not None and time.monotonic() - self._asked_at < CLOCK_AGE:
+    def keep_set(self, clock: Callable[[], float], age: float = CLOCK_AGE) -> None:
+        """Ask the server now and then, after so many seconds; ``clock`` gives our own time."""
+        if self._asked_at is not None and time.monotonic() - self._asked_at < age:
             return
-        if statement := sql.CLOCK.get(self.database.connection.vendor):
+        if statement := sql.CLOCK.get(self.database.vendor):
             self.offset = self.database.run(lambda: float(self.database.query(statement)[0][0]) - clock())
         self._asked_at = time.monotonic()
 

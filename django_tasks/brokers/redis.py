@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django_tasks.brokers.base import Beat, Broker, Delivery, Follow, Settlement, Size, Verb
+from django_tasks.brokers.redis_beat import RedisClaims
 from django_tasks.brokers.redis_browse import RedisBrowser, sizes_of
 from django_tasks.brokers.redis_cluster import ClusterFinisher, ClusterLedger, ClusterLists, make_repeatable
 from django_tasks.brokers.redis_cluster_common import ClusterControl, ClusterRegister
@@ -41,6 +42,8 @@ CLOCK_AGE = 10.0
 class RedisBroker(Broker):
     """Messages on Redis or Valkey (``redis://host:port/number``; ``redis_urls`` has the other forms)."""
 
+    owns_connections: ClassVar[bool] = True
+
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
         check_options(self.options)
@@ -55,6 +58,7 @@ class RedisBroker(Broker):
         self.waiter = Waiter(self.ledger)
         self.control = (ClusterControl if cluster else RedisControl)(self)
         self.browser: RedisBrowser = RedisBrowser(self)
+        self.claim_store = RedisClaims(self)
         self.vigil = Vigil(self.lease)
         self._rescued_at = 0.0
         self._turn = 0
@@ -77,7 +81,7 @@ class RedisBroker(Broker):
             )  # fmt: skip
 
     def close(self) -> None:
-        """Drop this process's connections."""
+        """Drop this process's connections, but for those on which a thread waits."""
         self.waiter.close()
         self.connections.close()
 
@@ -138,10 +142,11 @@ class RedisBroker(Broker):
         self.vigil.beat(self.now())
 
     def goodbye(self, identities: Sequence[str]) -> None:
-        """Forget workers that stopped in good order."""
+        """Forget workers that stopped in good order; those for whom the server may still wait when their lease ends."""
         if identities:
             self.register.remove(identities)
-            self.ledger.goodbye(self.lists.group(self.register.queues()), identities)
+            over = [each for each in identities if self.waiter.is_over(each)]
+            self.ledger.goodbye(self.lists.group(self.register.queues()), over, set(identities).difference(over))
 
     def rescue(self, now: float, janitor: str, lease: int, dead: Iterable[str] = ()) -> list[Delivery]:
         """Bring due messages to their lists, then take over those of dead workers."""

@@ -94,8 +94,11 @@ class RedisBrowser(Browser):
 
     def _waiting(self, name: str) -> Iterator[StoredMessage]:
         own = own_prefix(name)
-        for envelope in self._listed(name):
-            facts = self._run("HGET", f"{own}facts", digest_of(envelope)) if self._has_facts(own) else None
+        has_facts = False
+        for number, envelope in enumerate(self._listed(name)):
+            if number % PAGE == 0:
+                has_facts = self._has_facts(own)
+            facts = self._run("HGET", f"{own}facts", digest_of(envelope)) if has_facts else None
             yield self._stored(name, WAITING, envelope, **_facts(facts))
 
     def _has_facts(self, own: str) -> bool:

@@ -17,7 +17,7 @@ from redis.crc import key_slot
 from django_tasks.brokers.base import Delivery, Follow, Settlement, new_lease
 from django_tasks.brokers.redis_cluster_common import Reporting
 from django_tasks.brokers.redis_finish import Ending, Finisher
-from django_tasks.brokers.redis_ledger import DUE_SCRIPT, HEARTBEAT, SIZES, Held, Ledger, Outgoing
+from django_tasks.brokers.redis_ledger import SIZES, Held, Ledger, Outgoing
 from django_tasks.brokers.redis_lists import Group, Lists, group_of, own_prefix
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError, ReplicationError
 from django_tasks.message import Message
@@ -92,21 +92,32 @@ class ClusterLedger(Reporting, Ledger):
 
     def run(self, script: Script, group: Group, *arguments: Any) -> Any:
         """Run a script on some lists, on those of living nodes also when another one is away."""
+        answers, done, failure = self._run_on_each(script, group, arguments)
+        if failure is not None:
+            raise failure
+        if script is SIZES:
+            sizes = dict(zip(done, chain.from_iterable(answers), strict=True))
+            return [sizes[name] for name in group.lists]
+        return answers[0] if len(answers) == 1 else None
+
+    def run_where_possible(self, script: Script, group: Group, *arguments: Any, needed: bool = True) -> list[Any]:
+        """Run a script on the lists of living nodes, and log that there are others; return each answer."""
+        answers, done, failure = self._run_on_each(script, group, arguments)
+        if failure is not None:
+            if needed and not done:
+                raise failure
+            self.report(failure)
+        return answers
+
+    def _run_on_each(
+        self, script: Script, group: Group, arguments: Sequence[Any]
+    ) -> tuple[list[Any], list[str], OperationalError | None]:
+        """Return the answers for each slot, the lists in their order, and why others are missing, if any are."""
         run, answers = super().run, []
         done, failure = self.each_slot(
             group.lists, str, lambda names: answers.append(run(script, group_of(names), *arguments))
         )
-        if failure is not None:
-            # Nobody counts on heartbeats on lists where something was only taken over (XX).
-            if not (script in (DUE_SCRIPT, HEARTBEAT) and (done or "XX" in arguments)):
-                raise failure
-            self.report(failure)
-        if script is SIZES:
-            sizes = dict(zip(done, chain.from_iterable(answers), strict=True))
-            return [sizes[name] for name in group.lists]
-        if script is DUE_SCRIPT:
-            return max(answers)
-        return answers[0] if len(answers) == 1 else None
+        return answers, done, failure
 
     def keys_and_arguments(self, group: Group, arguments: Sequence[Any]) -> tuple[Sequence[str], Sequence[Any]]:
         """Return what a script is given: one key more, which never exists.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from django_tasks.brokers.rules import stored_envelope
 from django_tasks.exceptions import ReplicationError
 from django_tasks.message import Message, encode_envelope
 from django_tasks.redis_connections import RedisConnections, Script
+from django_tasks.redis_pool import together, without_errors
 
 #: Leases after which a silent worker is forgotten.
 FORGOTTEN = 3
@@ -74,6 +75,14 @@ class Ledger:
     def run(self, script: Script, group: Group, *arguments: Any) -> Any:
         """Run a script on some lists."""
         return self.connections.execute(script, *self.keys_and_arguments(group, arguments))
+
+    def run_where_possible(self, script: Script, group: Group, *arguments: Any, needed: bool = True) -> list[Any]:
+        """As ``run``, on those lists of a cluster that can be reached; return each answer.
+
+        Args:
+            needed: it is an error if none can be.
+        """
+        return [self.run(script, group, *arguments)]
 
     def keys_and_arguments(self, group: Group, arguments: Sequence[Any]) -> tuple[Sequence[str], Sequence[Any]]:
         """Return what a script is given."""
@@ -161,7 +170,9 @@ class Ledger:
                 if group.lists:
                     now = self.now()
                     before = repr(now - UNKNOWN_RESERVATION_AGE)
-                    self.run(HEARTBEAT, group, repr(now), known, before, *chain.from_iterable(signs))
+                    arguments = (repr(now), known, before, *chain.from_iterable(signs))
+                    # Nobody counts on heartbeats on lists where something was only taken over (XX).
+                    self.run_where_possible(HEARTBEAT, group, *arguments, needed=not known)
 
     def rescue(
         self, group: Group, silence: float | None, dead: Sequence[str], janitor: str, lease: int, limit: int
@@ -186,11 +197,13 @@ class Ledger:
 
     def promote(self, group: Group) -> bool:
         """Bring due messages to their lists; return whether there may be more."""
-        return int(self.run(DUE_SCRIPT, group, repr(self.now()), DUE)) == DUE
+        return DUE in self.run_where_possible(DUE_SCRIPT, group, repr(self.now()), DUE)
 
-    def goodbye(self, group: Group, identities: Sequence[str]) -> None:
-        """Forget workers that hold nothing any more."""
-        self.run(GOODBYE, group, *identities)
+    def goodbye(self, group: Group, identities: Sequence[str], others: Collection[str] = ()) -> None:
+        """Forget workers that hold nothing any more; of others just put back what is set aside for them."""
+        for script, some in ((GOODBYE, identities), (RELEASE, others)):
+            if some:
+                self.run(script, group, *some)
 
 
 def numbered(names: Any) -> tuple[Group, dict[str, int]]:
@@ -212,10 +225,9 @@ def _push(client: Any, by_list: dict[str, list[str]]) -> None:
     if len(commands) == 1:
         client.execute_command(*commands[0])
         return
-    with client.pipeline(transaction=True) as pipeline:
-        for command in commands:
-            pipeline.execute_command(*command)
-        pipeline.execute()
+    *queued, done = together(client, [("MULTI",), *commands, ("EXEC",)])
+    # What one of them is refused for says more than that of EXEC, which is refused for its sake.
+    without_errors([*queued, *(done if isinstance(done, list) else [done])])
 
 
 def _listed(leases: frozenset[int]) -> str:

@@ -6,6 +6,7 @@ list and the worker: what a blocking move took is in the inbox, which the next r
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -14,7 +15,7 @@ from typing import Any
 
 from redis.exceptions import AskError, TryAgainError
 
-from django_tasks.brokers.base import drain, readable
+from django_tasks.brokers.base import drain, open_pipe, readable
 from django_tasks.brokers.redis_ledger import RELEASE, Ledger
 from django_tasks.brokers.redis_lists import Group
 from django_tasks.exceptions import OperationalError
@@ -22,6 +23,8 @@ from django_tasks.redis_errors import REDIS_ERRORS, translated
 
 #: Seconds for which nobody waits for lists that are moving to another node of a cluster.
 MOVING_PAUSE = 0.1
+#: Leases after which a wait is over on the server, however late that heard of it.
+LONGEST_WAIT = 2
 
 
 class Waiter:
@@ -39,13 +42,25 @@ class Waiter:
         self._pid = 0
         self._places = (-1, -1)
         self._blocked: dict[str, Blocked] = {}
+        #: When the waits of workers have begun that may be in force on the server.
+        self._waits: dict[str, float] = {}
 
     def reserved(self, worker: str) -> None:
         """Note whose inbox this thread waits for, which a reserve has just emptied."""
         self._mine.worker, self._mine.set_aside = worker, False
 
+    def is_over(self, worker: str) -> bool:
+        """Whether nothing can be set aside for a worker any more.
+
+        A server may not hear that we have closed a connection, and goes on waiting then until the time is up.
+        """
+        began = self._waits.get(worker)
+        return began is None or time.monotonic() - began > LONGEST_WAIT * self.ledger.lease
+
     def wait(self, queues: Sequence[str], timeout: float, wakeup: int) -> None:
         """Wait until a message is in the inbox, or for ``wakeup``, or for ``timeout`` seconds.
+
+        It takes no longer than a lease, so that the server has ended it before a worker that died is forgotten.
 
         Raises:
             OperationalError: the server is away; there may be something in the inbox all the same.
@@ -57,11 +72,14 @@ class Waiter:
             if timeout > 0 and readable([wakeup], timeout):
                 drain(wakeup)
             return
+        timeout = min(timeout, self.ledger.lease)
         deadline = time.monotonic() + timeout
         if self._mine.worker and self._take_place(timeout, wakeup):
             try:
                 self._mine.queues = queues
+                self._waits[self._mine.worker] = time.monotonic()
                 self._block(self.lists.group(queues), deadline - time.monotonic(), wakeup)
+                del self._waits[self._mine.worker]
             except (OperationalError, *REDIS_ERRORS) as exc:
                 self._mine.set_aside = True
                 self._disconnect()
@@ -81,14 +99,18 @@ class Waiter:
             self._mine.set_aside = False
 
     def close(self) -> None:
-        """Close this process's connections."""
-        if self._pid == os.getpid():
+        """Close this process's connections, unless a thread waits on them."""
+        if self._pid != os.getpid():
+            return
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._places[0], 1)
             self._disconnect()
+            os.write(self._places[1], b".")
 
     def _begin_process(self) -> None:
         """Make what a process has for itself; what a parent had is left alone."""
-        self._blocked = {}
-        self._places = os.pipe()
+        self._blocked, self._waits = {}, {}
+        self._places = open_pipe(self)
         os.set_blocking(self._places[0], False)
         os.write(self._places[1], b".")
         self._pid = os.getpid()

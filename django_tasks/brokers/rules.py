@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django_tasks.exceptions import EncodeError
 from django_tasks.message import Message, encode_compact
@@ -26,9 +26,19 @@ def stored_envelope(message: Message, max_size: int | None, encode: Callable[...
         EncodeError: the message cannot be written, or its name, id or queue cannot be stored in a column.
         MessageTooLarge: it has more than ``max_size`` bytes.
     """
-    for what, name in (("name", message.task), ("id", message.id), ("queue", message.queue)):
-        _check_name(message, what, name)
+    names = (message.task, message.id, message.queue)
+    if not all(names) or not (joined := _joined(names)).isascii() or len(joined) > NAME_LENGTH or "\0" in joined:
+        for what, name in zip(("name", "id", "queue"), names, strict=True):
+            _check_name(message, what, name)
     return encode(message, max_size=max_size)
+
+
+def _joined(names: tuple[Any, ...]) -> str:
+    """Return names as one text, which is quicker to check; what is no text leaves none that would do."""
+    try:
+        return "".join(names)
+    except TypeError:
+        return "\0"
 
 
 def _check_name(message: Message, what: str, name: str) -> None:

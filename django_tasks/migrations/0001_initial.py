@@ -6,6 +6,8 @@ from typing import Any
 
 from django.db import migrations, models
 
+from django_tasks.models.periodic import TypedEncoder
+
 
 def compare_exactly(apps: Any, schema_editor: Any) -> None:
     """Let MariaDB tell ids and queues apart that differ in case only, and take every character there is.
@@ -13,7 +15,7 @@ def compare_exactly(apps: Any, schema_editor: Any) -> None:
     Without this both depend on the database's defaults.
     """
     if schema_editor.connection.vendor == "mysql":
-        for name in ("order", "worker", "result", "message"):
+        for name in ("order", "worker", "result", "message", "schedule", "periodic"):
             schema_editor.execute(
                 f"ALTER TABLE django_tasks_{name} CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
             )
@@ -132,6 +134,120 @@ class Migration(migrations.Migration):
                 ],
                 "constraints": [models.UniqueConstraint(fields=("task_id", "cause"), name="django_tasks_msg_cause")],
             },
+        ),
+        migrations.CreateModel(
+            name="ScheduleState",
+            fields=[
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("name", models.CharField(max_length=200)),
+                ("anchor", models.FloatField()),
+                ("begun", models.FloatField()),
+                ("slot", models.FloatField(null=True)),
+                ("fired", models.FloatField(null=True)),
+                ("runs", models.BigIntegerField(default=0)),
+                ("last_id", models.CharField(default="", max_length=255)),
+                ("definition", models.CharField(default="", max_length=64)),
+                ("claimed_at", models.FloatField(default=0.0)),
+                ("version", models.BigIntegerField(default=1)),
+            ],
+            options={
+                "verbose_name": "schedule state",
+                "db_table": "django_tasks_schedule",
+                "constraints": [models.UniqueConstraint(fields=("name",), name="django_tasks_sch_name")],
+            },
+        ),
+        migrations.CreateModel(
+            name="PeriodicVersion",
+            fields=[
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("value", models.BigIntegerField(default=0)),
+            ],
+            options={
+                "verbose_name": "version of the periodic tasks",
+                "db_table": "django_tasks_periodic_version",
+            },
+        ),
+        migrations.CreateModel(
+            name="PeriodicTask",
+            fields=[
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("name", models.CharField(max_length=200)),
+                ("task", models.CharField(max_length=255)),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("interval", "interval"),
+                            ("cron", "cron"),
+                            ("crontab", "crontab (as in Celery)"),
+                            ("solar", "solar"),
+                            ("clocked", "clocked"),
+                            ("custom", "of the project's own"),
+                        ],
+                        default="interval",
+                        max_length=16,
+                    ),
+                ),
+                ("schedule", models.TextField()),
+                ("timezone", models.CharField(blank=True, default="", max_length=64, verbose_name="time zone")),
+                ("args", models.JSONField(blank=True, default=list, encoder=TypedEncoder, verbose_name="arguments")),
+                (
+                    "kwargs",
+                    models.JSONField(blank=True, default=dict, encoder=TypedEncoder, verbose_name="keyword arguments"),
+                ),
+                ("options", models.JSONField(blank=True, default=dict, encoder=TypedEncoder)),
+                ("enabled", models.BooleanField(default=True)),
+                ("relative", models.BooleanField(default=False)),
+                (
+                    "catch_up",
+                    models.CharField(
+                        choices=[("none", "none"), ("once", "once, however many were missed"), ("all", "each one")],
+                        default="once",
+                        max_length=8,
+                    ),
+                ),
+                ("catch_up_max", models.PositiveIntegerField(default=100, verbose_name="catch up at most")),
+                ("grace", models.FloatField(blank=True, null=True)),
+                (
+                    "overlap",
+                    models.CharField(
+                        choices=[
+                            ("allow", "run beside the one before"),
+                            ("skip", "leave out while the one before has not ended"),
+                            ("queue", "wait until the one before has ended"),
+                        ],
+                        default="allow",
+                        max_length=8,
+                    ),
+                ),
+                ("jitter", models.FloatField(default=0)),
+                ("start_time", models.DateTimeField(blank=True, null=True)),
+                ("end_time", models.DateTimeField(blank=True, null=True)),
+                ("one_off", models.BooleanField(default=False, verbose_name="only once")),
+                ("expires", models.FloatField(blank=True, null=True)),
+                ("description", models.TextField(blank=True, default="")),
+                (
+                    "origin",
+                    models.CharField(
+                        choices=[("settings", "settings"), ("database", "database")],
+                        default="database",
+                        editable=False,
+                        max_length=8,
+                    ),
+                ),
+                ("changed_at", models.DateTimeField(blank=True, editable=False)),
+                ("version", models.BigIntegerField(default=0, editable=False)),
+            ],
+            options={
+                "verbose_name": "periodic task",
+                "db_table": "django_tasks_periodic",
+                "ordering": ["name"],
+                "indexes": [models.Index(fields=["version"], name="django_tasks_per_version")],
+            },
+        ),
+        migrations.AddConstraint(
+            model_name="periodictask",
+            constraint=models.UniqueConstraint(fields=("name",), name="django_tasks_per_name"),
         ),
         migrations.RunPython(compare_exactly, migrations.RunPython.noop, atomic=False),
     ]

@@ -242,11 +242,11 @@ def tell(app: App, order: str, destination: Sequence[str] = (), n: int = 1) -> l
         The nodes that are going to obey; none for all of them where the broker does not know who there is.
 
     Raises:
-        OperationFailed: no worker, or none of that name, is running.
+        OperationFailed: no worker, or none of that name, is running; or those that are meant do not grow and shrink.
     """
     nodes = list(destination)
     if app.broker.browser is not None:
-        nodes = _nodes(app, destination)
+        nodes = _nodes(app, destination, resize=order in (GROW, SHRINK))
     if order in (GROW, SHRINK):
         (app.control.pool_grow if order == GROW else app.control.pool_shrink)(n, destination)
     else:
@@ -254,12 +254,23 @@ def tell(app: App, order: str, destination: Sequence[str] = (), n: int = 1) -> l
     return nodes
 
 
-def _nodes(app: App, destination: Sequence[str]) -> list[str]:
+def _nodes(app: App, destination: Sequence[str], *, resize: bool) -> list[str]:
     """Return the workers that run and are meant; nobody else would ever read an order."""
-    nodes = sorted({worker.node for worker in workers(app) if worker.alive})
+    alive = [worker for worker in workers(app) if worker.alive]
+    nodes = sorted({worker.node for worker in alive})
     if not nodes:
         raise OperationFailed("No worker is running: nobody would obey. `manage.py runworker` starts one.")
     for node in destination:
         if node not in nodes:
             raise OperationFailed(f"No worker {node!r} is running; there is {', '.join(nodes)}.")
-    return list(destination) or nodes
+    meant = list(destination) or nodes
+    janitors = [worker for worker in alive if worker.janitor] if resize else []
+    # Two workers may have one name.
+    fixed = {each.node for each in janitors if each.fixed} - {each.node for each in janitors if not each.fixed}
+    refusing = [node for node in meant if node in fixed]
+    if refusing and (destination or len(refusing) == len(meant)):
+        raise OperationFailed(
+            f"{', '.join(refusing)} would not obey, and nobody was told: a worker with --autoscale scales itself, and "
+            "one in another pool than prefork cannot be resized."
+        )
+    return [node for node in meant if node not in fixed]

@@ -199,6 +199,8 @@ def _messages(app: App, places: Sequence[str], queue: str, task: str, limit: int
     known = [place for place in places if place != UNPUBLISHED]
     if known:
         found += browser_of(app).messages(Wanted(known, queue, task), limit)
+    if len(known) < len(places):
+        found.sort(key=lambda message: message.sent_at or 0.0, reverse=True)
     return found[:limit]
 
 

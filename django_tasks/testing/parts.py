@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from django_tasks.app import App
 from django_tasks.backends.memory import MemoryBackend
 from django_tasks.brokers.base import Delivery, deliver
 from django_tasks.brokers.memory import Entry, MemoryBroker
 from django_tasks.conf import parse_url
 from django_tasks.message import Message
 from django_tasks.outcome import TaskMeta
+from django_tasks.parts import Part
 from django_tasks.serialization import content_types
-
-if TYPE_CHECKING:
-    from django_tasks.app import App
 
 URL = "memory://tests"
 
@@ -85,12 +84,12 @@ def installed(app: App, broker: MemoryBroker, backend: MemoryBackend) -> Iterato
     An app without result backend has none here either. ``TASK_ALWAYS_EAGER`` is off: what is called is sent. So is
     ``TASK_OUTBOX``, since this broker is never away, and the test may have no database.
     """
-    conf, made = app.conf, app._made
+    conf, made = app.conf, app._parts.made
     changes: dict[str, Any] = {"broker_url": broker.url, "task_always_eager": False, "task_outbox": False}
-    parts: dict[str, tuple[Any, Any]] = {"broker": (broker.url, broker)}
+    parts = {"broker": Part(broker)}
     if parse_url(conf.result_backend).scheme != "disabled":
         changes["result_backend"] = backend.url
-        parts["backend"] = (backend.url, backend)
+        parts["backend"] = Part(backend)
     overridden = {name: conf._overrides[name] for name in changes if name in conf._overrides}
     replaced = {name: made[name] for name in parts if name in made}
     conf.update(changes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import SUPPRESS, ArgumentParser
+from argparse import ArgumentParser
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -23,7 +23,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--soft-time-limit", type=float, metavar="S", help="soft time limit in seconds of tasks without one")
     add("--burst", action="store_true", help="stop when the queues are empty")
     add("--reload", action="store_true", help="start again when code changes (development)")
-    # Known, so that whoever has it from Celery learns more than that there is no such option.
-    add("-B", "--beat", action="store_true", help=SUPPRESS)
+    add("-B", "--beat", action="store_true", help="send periodic tasks, too; any number of workers may")
     add("--pidfile", metavar="PATH", help="write the process id here")
     add("--healthcheck-file", metavar="PATH", help="keep the worker's state here for `python -m django_tasks.health`")

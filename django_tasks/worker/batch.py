@@ -111,9 +111,7 @@ class Batch:
         pause = FIRST_PAUSE
         while ended:
             try:
-                finish_all(self.app, ended)
-                for outcome in ended:
-                    self.on_finished(outcome)
+                _finish_and_tell(self, ended)
                 return
             except OperationalError as exc:
                 if give_up():
@@ -148,9 +146,7 @@ class Batch:
                     waiting, self.waiting = list(self.waiting), deque()
             try:
                 if ended:
-                    finish_all(self.app, ended)
-                    for outcome in ended:
-                        self.on_finished(outcome)
+                    _finish_and_tell(self, ended)
                     ended = []
                 if waiting:
                     self.app.broker.settle([Settlement(delivery, Verb.RETURN) for delivery in waiting])
@@ -197,6 +193,12 @@ def _wait(seconds: float, give_up: Callable[[], bool]) -> None:
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0 and not give_up():
         time.sleep(min(left, LOOK))
+
+
+def _finish_and_tell(batch: Batch, ended: list[Outcome]) -> None:
+    finish_all(batch.app, ended)
+    for outcome in ended:
+        batch.on_finished(outcome)
 
 
 def finish_all(app: App, outcomes: list[Outcome]) -> None:

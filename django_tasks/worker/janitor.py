@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from django_tasks import hooks, signals, states
 from django_tasks.backends.base import utc_now
 from django_tasks.brokers.base import Beat, Delivery, Settlement, Verb, drain, new_lease
+from django_tasks.brokers.browse import FIXED, JANITOR
 from django_tasks.context import Context
 from django_tasks.exceptions import OperationalError, TaskRevokedError, TimeLimitExceeded, WorkerLostError
 from django_tasks.executor import time_limits
@@ -68,6 +69,11 @@ def prune(backend: ResultBackend) -> bool:
     return True
 
 
+def janitor_identity(options: WorkerOptions) -> str:
+    """Return the name of a new janitor in this process, which also says whether its worker can be resized."""
+    return f"{options.hostname}/{JANITOR if options.can_resize else FIXED}{os.getpid()}-{time.time_ns()}"
+
+
 class Janitor:
     """One worker's janitor.
 
@@ -99,6 +105,8 @@ class Janitor:
         self._told: object = None
         self._trouble = ""
         self._trouble_since = self._report_after = 0.0
+        #: Whether the broker has answered in the last round.
+        self._is_answered = True
         #: Messages of dead workers that it has in its own hands, and the lease it holds them under.
         self._orphans: list[Delivery] = []
         self._lease = 0
@@ -143,6 +151,8 @@ class Janitor:
     def leave(self) -> None:
         """Do a last round, and say good-bye to the broker if it is there."""
         self.safe_poll(time.monotonic())
+        if not self._is_answered:
+            return  # or it would be waited for once more
         try:
             self.app.broker.goodbye([self.identity])
         except OperationalError as exc:
@@ -155,6 +165,7 @@ class Janitor:
             OperationalError: the broker is away.
         """
         self.page.janitor_tick = now
+        self._is_answered = False
         self._last_round = now if self._last_round is None else self._last_round
         if now - self._last_round > self.app.broker.lease / 2:
             self._outage, self._forgive_until = now - self._last_round, now + 2 * self._interval["beat"]
@@ -215,6 +226,7 @@ class Janitor:
             self._orphans = self.app.broker.rescue(
                 self.app.broker.now() - outage, self.identity, self._lease, list(dead)
             )
+            self._is_answered = True
             if not self._orphans:
                 break
         for seat in dead.values():

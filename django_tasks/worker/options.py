@@ -33,6 +33,7 @@ class WorkerOptions:
         limits: hard and soft time limit (seconds) of tasks that have none of their own.
         shutdown_timeout: seconds that running tasks have after SIGTERM.
         burst: stop when the queues are empty.
+        beat: send periodic tasks, too.
         healthcheck_file: where the probe looks.
         pidfile: where the process id is written.
     """
@@ -47,6 +48,7 @@ class WorkerOptions:
     limits: tuple[float | None, float | None] = (None, None)
     shutdown_timeout: float = 25.0
     burst: bool = False
+    beat: bool = False
     healthcheck_file: str | None = None
     pidfile: str | None = None
 
@@ -65,6 +67,11 @@ class WorkerOptions:
         """How many tasks one process runs at once."""
         return self.concurrency if self.pool == THREADS else 1
 
+    @property
+    def can_resize(self) -> bool:
+        """Whether it has more or fewer processes when it is told to; one that scales itself would undo that."""
+        return self.forks and self.slots == 1 and not self.least
+
 
 def worker_options(app: App, given: dict[str, Any]) -> WorkerOptions:
     """Make options of what the command line gives (None: not given) and the settings.
@@ -73,11 +80,6 @@ def worker_options(app: App, given: dict[str, Any]) -> WorkerOptions:
         ImproperlyConfigured: a value cannot be.
     """
     conf = app.conf
-    if given.get("beat"):
-        raise ImproperlyConfigured(
-            "-B: periodic tasks come with a later release. Until then, start the worker without it, and let cron "
-            "call a management command that calls .delay()."
-        )
     pool = given.get("pool") or conf.worker_pool or (PREFORK if CAN_FORK else THREADS)
     if pool == PREFORK and not CAN_FORK:
         raise ImproperlyConfigured(
@@ -104,6 +106,7 @@ def worker_options(app: App, given: dict[str, Any]) -> WorkerOptions:
         limits=(hard, soft),
         shutdown_timeout=conf.worker_shutdown_timeout,
         burst=bool(given.get("burst")),
+        beat=bool(given.get("beat")),
         healthcheck_file=given.get("healthcheck_file"),
         pidfile=given.get("pidfile"),
     )

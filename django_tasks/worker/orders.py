@@ -58,7 +58,7 @@ class Orders:
         elif order.kind in (control.PAUSE, control.RESUME):
             self.page.paused = order.kind == control.PAUSE
             logger.warning("Told to %s", order.kind)
-        elif order.kind == control.RESIZE and self._can_resize():
+        elif order.kind == control.RESIZE and self.options.can_resize:
             most = len(self.page.seats) // 2
             asked = self.page.wanted + order.arguments["by"]
             self.page.wanted = max(1, min(asked, most))
@@ -70,10 +70,6 @@ class Orders:
         else:
             why = ": it scales itself (--autoscale)" if order.kind == control.RESIZE and self.options.least else ""
             logger.warning("Order %r cannot be carried out by this worker%s", order.kind, why)
-
-    def _can_resize(self) -> bool:
-        # A worker that scales itself would undo it.
-        return self.options.forks and self.options.slots == 1 and not self.options.least
 
     def _terminate(self, seat: Seat, started: float, signum: int) -> None:
         """Kill the process that runs a task. In a threads pool that would hit its neighbours."""

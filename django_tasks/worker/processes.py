@@ -6,17 +6,17 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django_tasks import signals
 from django_tasks.worker import shared
-from django_tasks.worker.janitor import Janitor
+from django_tasks.worker.embedded import BeatChild
+from django_tasks.worker.forks import fork, how_it_ended
+from django_tasks.worker.janitor import Janitor, janitor_identity
 from django_tasks.worker.limits import RateLimiter
 from django_tasks.worker.options import WorkerOptions
-from django_tasks.worker.process import WorkerProcess, become_child, close_connections, flush_output, take_seat
+from django_tasks.worker.process import WorkerProcess, take_seat
 from django_tasks.worker.shared import Page, Seat
-from django_tasks.worker.stop import SIGNALS
 
 if TYPE_CHECKING:
     from django_tasks.app import App
@@ -48,6 +48,7 @@ class Processes:
         #: Seats by process id.
         self.workers: dict[int, list[Seat]] = {}
         self.janitor_pid = 0
+        self.beat = BeatChild(app) if options.beat else None
         #: When the next fork may be: after a quick death, not at once.
         self.fork_after = self.janitor_after = 0.0
         self._started: dict[int, float] = {}
@@ -66,7 +67,7 @@ class Processes:
         process = WorkerProcess(self.app, self.options, self.page, seats, self.limiter, os.getpid())
         self._forks += 1
         try:
-            pid = _fork(process.run, f"Worker-{self._forks}", process.ask_to_stop)
+            pid = fork(process.run, f"Worker-{self._forks}", process.ask_to_stop)
         except OSError as exc:
             logger.error("A worker process cannot be started: %s", exc)
             self.fork_after = time.monotonic() + QUICK_DEATH
@@ -92,7 +93,7 @@ class Processes:
             return self.page.stopping > 1 or (alone() and not any(self.page.taken()))
 
         def work() -> int:
-            identity = f"{self.options.hostname}/janitor-{os.getpid()}-{time.time_ns()}"
+            identity = janitor_identity(self.options)
             self.page.janitor_pid = os.getpid()
             janitor = Janitor(self.app, self.options, self.page, identity, alone)
             reading, writing = os.pipe()
@@ -104,7 +105,7 @@ class Processes:
             return 0
 
         try:
-            self.janitor_pid = _fork(work, "Janitor", lambda *_: None)
+            self.janitor_pid = fork(work, "Janitor", lambda *_: None)
         except OSError as exc:
             logger.error("The janitor cannot be started: %s", exc)
             self.janitor_after = time.monotonic() + QUICK_DEATH
@@ -126,7 +127,9 @@ class Processes:
                 self.janitor_pid = 0
                 self.janitor_after = now + QUICK_DEATH if quick else now
                 if self.page.stopping < 2:
-                    logger.error("The janitor %s and is replaced", _how(status))
+                    logger.error("The janitor %s and is replaced", how_it_ended(status))
+            elif self.beat is not None and pid == self.beat.pid:
+                self.beat.died(status, now, bool(self.page.stopping))
             elif pid in self.workers:
                 self._worker_died(pid, status)
                 if status and quick:
@@ -143,7 +146,7 @@ class Processes:
                 seat.state = shared.DEAD
         if status and not self.page.stopping:
             level, why = (logging.INFO, ", since its task was revoked") if intended else (logging.ERROR, "")
-            logger.log(level, "Worker process %d %s%s", pid, _how(status), why)
+            logger.log(level, "Worker process %d %s%s", pid, how_it_ended(status), why)
 
     def watch_janitor(self, now: float) -> None:
         """Have a janitor that goes round: without one the leases run out."""
@@ -170,6 +173,11 @@ class Processes:
         staying.sort(key=lambda pid: any(seat.state == shared.BUSY for seat in self.workers[pid]))
         self.tell_to_stop(staying[: max(0, len(staying) - wanted)])
 
+    def watch_beat(self, now: float) -> None:
+        """Have the beat that was asked for (``-B``), until the worker stops."""
+        if self.beat is not None and not self.page.stopping:
+            self.beat.watch(now)
+
     def tell_to_stop(self, pids: list[int]) -> None:
         """Let worker processes finish what they run and end; each is told once."""
         for pid in pids:
@@ -192,51 +200,25 @@ class Processes:
         for pid in self.workers:
             self.kill(pid, shared.SHUTDOWN, f"{why}, and what it runs goes back to its queue")
 
-    def stop_janitor(self) -> None:
-        """Let the janitor do a last round, and stop it."""
-        if not self.janitor_pid:
-            return
+    def stop_others(self) -> None:
+        """Let the janitor do a last round, and stop it, and the beat."""
         self.page.stopping = 2
-        os.kill(self.janitor_pid, signal.SIGTERM)  # ends its wait
+        if self.beat is not None:
+            self.beat.tell_to_stop()
+        if self.janitor_pid:
+            os.kill(self.janitor_pid, signal.SIGTERM)  # ends its wait
         deadline = time.monotonic() + LAST_ROUND
-        while self.janitor_pid and time.monotonic() < deadline:
+        while self._others() and time.monotonic() < deadline:
             self.reap(time.monotonic())
             time.sleep(0.01)
-        if self.janitor_pid:
-            logger.error("The janitor does not stop and is killed")
-            os.kill(self.janitor_pid, signal.SIGKILL)
+        for pid, name in self._others().items():
+            logger.error("The %s does not stop and is killed", name)
+            os.kill(pid, signal.SIGKILL)
 
-
-def _fork(work: Callable[[], int], name: str, stop: Callable[..., Any]) -> int:
-    """Run ``work`` in a child; ``stop`` is its SIGTERM handler."""
-    close_connections()  # a receiver of a signal may have opened some here
-    # A signal that comes before the child has handlers of its own would be lost on it.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        pid = os.fork()
-    except OSError:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        raise
-    if pid:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        return pid
-    code = 1
-    try:
-        signal.set_wakeup_fd(-1)
-        become_child(name, stop)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        code = work()
-    except BaseException:
-        logger.critical("%s failed", name, exc_info=True)
-    finally:
-        flush_output()
-        os._exit(code)
-
-
-def _how(status: int) -> str:
-    if os.WIFSIGNALED(status):
-        return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
-    return f"ended with exit code {os.WEXITSTATUS(status)}"
+    def _others(self) -> dict[int, str]:
+        """Return the children that run no tasks, by name."""
+        pids = {self.janitor_pid: "janitor", self.beat.pid if self.beat is not None else 0: "beat"}
+        return {pid: name for pid, name in pids.items() if pid}
 
 
 def say_stopping(options: WorkerOptions, signal_name: str, running: int) -> None:

@@ -58,7 +58,7 @@ def _run(app: App, given: dict[str, Any], stop: StopSignals) -> int:
     if ours:
         logging.captureWarnings(True)
     check_stores(app)
-    with _pidfile(options.pidfile):
+    with held_pidfile(options.pidfile):
         _introduce(_facts(app, options), bool(given.get("json")))
         warn_of_limits(app, options, given.get("concurrency"))
         _warn_of_stranded(app)
@@ -139,7 +139,7 @@ def _facts(app: App, options: WorkerOptions) -> Facts:
 
 
 @contextlib.contextmanager
-def _pidfile(path: str | None) -> Iterator[None]:
+def held_pidfile(path: str | None) -> Iterator[None]:
     """Hold a pid file; one of a living process is an error, one of a dead process is replaced."""
     if path is None:
         yield

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from django_tasks import signals
 from django_tasks.exceptions import OperationalError
 from django_tasks.worker import shared
-from django_tasks.worker.janitor import Janitor
+from django_tasks.worker.embedded import BeatThread
+from django_tasks.worker.janitor import Janitor, janitor_identity
 from django_tasks.worker.limits import RateLimiter
 from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.process import WorkerProcess, flush_output, take_seat
@@ -46,8 +47,8 @@ class SingleWorker:
             take_seat(seat, options.hostname, os.getpid())
         self.process = WorkerProcess(app, options, page, page.seats, RateLimiter(app.tasks.values()), None)
         self.process.on_ready, self.process.on_end = self._say_ready, self._say_stopping
-        identity = f"{options.hostname}/janitor-{os.getpid()}-{time.time_ns()}"
-        self.janitor = Janitor(app, options, page, identity)
+        self.beat = BeatThread(app) if options.beat else None
+        self.janitor = Janitor(app, options, page, janitor_identity(options))
         #: When tasks have to have ended, once the worker was told to stop.
         self.deadline = 0.0
         #: Whether a second signal has come.
@@ -66,10 +67,14 @@ class SingleWorker:
         thread = threading.Thread(target=self.janitor.loop, args=(self._wakeup[0], self._is_over), name="janitor",
                                   daemon=True)  # fmt: skip
         thread.start()
+        if self.beat is not None:
+            self.beat.start()
         try:
             return self.process.run()
         finally:
             self._ended = True
+            if self.beat is not None:
+                self.beat.stop()
             self._wake_janitor()
             thread.join(2.0)
             self.janitor.leave()

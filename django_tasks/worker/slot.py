@@ -90,6 +90,8 @@ class Slot:
                     self.app.broker.wait(() if self.resting else self.queues, wait, wakeup)
                 self._pause = FIRST_PAUSE
             except OperationalError as exc:
+                if self.giving_up():
+                    return  # what the last wait may have brought goes back when this worker is known to be gone
                 # The janitor says so once for all processes, and again as long as it lasts.
                 logger.debug("Messages cannot be reached, trying again in %.1f s: %s", self._pause, exc)
                 if select.select([wakeup], [], [], self._pause)[0]:

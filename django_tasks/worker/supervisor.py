@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("django_tasks.worker")
 
-#: Seconds between two looks at the processes; a signal or a death ends the wait.
-LOOK = 0.5
+#: Seconds between two looks at the processes, and while no task runs; a signal or a death ends the wait. The janitor
+#: hears of an order within a second, so that it is obeyed within two.
+LOOK, REST = 0.5, 1.0
 
 
 class Supervisor:
@@ -58,7 +59,7 @@ class Supervisor:
         _prepare_to_fork()
         try:
             while self.poll(time.monotonic()):
-                if select.select([wakeup], [], [], LOOK)[0]:
+                if select.select([wakeup], [], [], self._pause())[0]:
                     drain(wakeup)
         finally:
             self._end()
@@ -78,8 +79,14 @@ class Supervisor:
         if self.autoscaler is not None:
             self.autoscaler.scale(now)
         self._replace(now)
+        self.processes.watch_beat(now)
         self._report_ready()
         return bool(self.processes.workers) or not (self.options.burst and self.page.drained)
+
+    def _pause(self) -> float:
+        """Return the seconds until the next look: a task that begins meanwhile may pass a limit by that."""
+        rests = self.ready and not self.page.stopping and self.autoscaler is None
+        return REST if rests and all(seat.state != shared.BUSY for seat in self.page.seats) else LOOK
 
     def _replace(self, now: float) -> None:
         """Have as many processes as are wanted, but for a burst that is over."""
@@ -125,6 +132,8 @@ class Supervisor:
             self.deadline = now + self.options.shutdown_timeout
             say_stopping(self.options, name, sum(seat.state == shared.BUSY for seat in self.page.seats))
             self.processes.tell_to_stop(list(self.processes.workers))
+            if self.processes.beat is not None:
+                self.processes.beat.tell_to_stop()
 
     def _end(self) -> None:
         """Stop the janitor last: it returns what killed processes held."""
@@ -133,7 +142,7 @@ class Supervisor:
             self.processes.kill_all()
             self.processes.reap(time.monotonic())
             time.sleep(0.01)
-        self.processes.stop_janitor()
+        self.processes.stop_others()
         self.page.remove()
         if signals.worker_shutdown.receivers:
             signals.worker_shutdown.send(sender=self)

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.mail import EmailMessage
 from django.core.mail.backends.filebased import EmailBackend
 from django.template.loader import render_to_string
+from django.utils import timezone
 
 from example_project.imports.models import CsvImport
 
@@ -34,6 +35,18 @@ def report_message(csv_import: CsvImport) -> EmailMessage:
         body=render_to_string("imports/report.txt", context),
         to=[csv_import.email],
         headers={REPORT_HEADER: csv_import.task_id},
+    )
+
+
+def digest_message(imports: Sequence[CsvImport]) -> EmailMessage:
+    """Return the e-mail that tells of a day's imports."""
+    today = timezone.localdate()
+    context = {"imports": imports, "url": settings.SITE_URL, "rows": sum(each.rows_imported for each in imports)}
+    return EmailMessage(
+        subject=f"{len(imports)} import{'' if len(imports) == 1 else 's'} until {today}",
+        body=render_to_string("imports/digest.txt", context),
+        to=[settings.DIGEST_TO],
+        headers={REPORT_HEADER: f"digest-{today}"},
     )
 
 

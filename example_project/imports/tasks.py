@@ -1,4 +1,4 @@
-"""The background work: import a file, then mail its report.
+"""The background work: import a file, then mail its report; tidy up, and mail what happened in a day.
 
 Each task may run twice for one call: when a worker dies in the middle, another takes its message up again. Both are
 written so that this does no harm. It is the one habit that background tasks ask of you.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from smtplib import SMTPException
 from typing import TypedDict
@@ -17,7 +18,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from django_tasks import Task, shared_task
-from example_project.imports.mail import report_message
+from example_project.imports.mail import digest_message, report_message
 from example_project.imports.models import Airport, CsvImport, RefusedRow
 from example_project.imports.validation import Refusal, Row, UnreadableFile, read_rows
 
@@ -74,6 +75,29 @@ def send_report(import_id: int) -> str:
         # A worker that dies just here sends the e-mail a second time: with e-mails, twice is better than never.
         CsvImport.objects.filter(pk=import_id).update(mailed_at=timezone.now())
     return csv_import.email
+
+
+@shared_task
+def tidy_up() -> int:
+    """Delete imports that were finished long ago, with their files; return how many."""
+    old = CsvImport.objects.filter(finished_at__lt=timezone.now() - timedelta(days=settings.KEEP_DAYS))
+    count = 0
+    for csv_import in old[:BATCH]:
+        # The file first: a run that breaks off here finds the row again, and a file that is gone is no error.
+        csv_import.file.delete(save=False)
+        csv_import.delete()
+        count += 1
+    return count
+
+
+@shared_task(autoretry_for=(OSError, SMTPException), retry_backoff=2, retry_jitter=False, max_retries=5)
+def send_digest() -> str:
+    """Mail how the imports of the last 24 hours went; return the address. Without any there is no e-mail."""
+    imports = CsvImport.objects.filter(created_at__gte=timezone.now() - timedelta(days=1)).order_by("pk")
+    if not imports:
+        return ""
+    digest_message(list(imports)).send()
+    return str(settings.DIGEST_TO)
 
 
 def read_file(csv_import: CsvImport) -> list[Row | Refusal]:

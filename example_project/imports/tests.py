@@ -22,7 +22,7 @@ from django.utils import timezone
 from example_project.imports.mail import FirstAttemptFails, find_report, report_message
 from example_project.imports.models import CsvImport
 from example_project.imports.status import PATIENCE, status_of
-from example_project.imports.tasks import finish, import_csv, read_file, send_report, store
+from example_project.imports.tasks import finish, import_csv, read_file, send_digest, send_report, store, tidy_up
 from example_project.imports.validation import UnreadableFile
 
 HEADER = "iata,name,city,state,country,latitude,longitude\n"
@@ -95,6 +95,30 @@ class TaskTests(ExampleTestCase):
         assert message.subject == "upload.csv: 2 of 3 rows imported"
         assert "line 4: city is missing ('NA')" in message.body
         assert f"{settings.SITE_URL}{csv_import.get_absolute_url()}" in message.body
+
+    def test_old_imports_are_deleted_with_their_files(self) -> None:
+        old, new = self.imported(GOOD), self.imported(GOOD)
+        CsvImport.objects.filter(pk=old.pk).update(finished_at=timezone.now() - timedelta(days=31))
+        assert tidy_up() == 1
+        assert [each.pk for each in CsvImport.objects.all()] == [new.pk]
+        assert not Path(old.file.path).exists()
+        assert Path(new.file.path).exists()
+        assert tidy_up() == 0
+
+    def test_a_digest_tells_of_the_last_day(self) -> None:
+        assert send_digest() == ""
+        old, good, bad = self.imported(GOOD), self.imported(MIXED), self.uploaded("not,airports\n1,2\n")
+        finish(bad, failure="Line 7 is not CSV.")
+        self.uploaded(GOOD)
+        CsvImport.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(hours=25))
+        assert send_digest() == settings.DIGEST_TO
+        message = mail.outbox[-1]
+        assert message.to == [settings.DIGEST_TO]
+        assert message.subject.startswith("3 imports until ")
+        for text in ("2 rows imported", "2 imported, 1 refused", "Line 7 is not CSV.", "not finished yet"):
+            assert text in message.body
+        assert f"{settings.SITE_URL}{good.get_absolute_url()}" in message.body
+        assert old.get_absolute_url() + "\n" not in message.body
 
     def test_the_staged_failure_happens_once_per_message(self) -> None:
         message = report_message(self.imported(GOOD))

@@ -483,6 +483,22 @@ def test_the_connection_goes_when_nobody_waits(
         wait_for(lambda: backend.listeners._by_process[os.getpid()]._thread is None)
 
 
+def test_a_connection_that_is_kept_for_nobody_is_no_trouble(
+    backend: RedisBackend, redis_server: Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(redis_listener, "STAY", 60.0)
+    monkeypatch.setattr(redis_listener, "LOOK_AGAIN", 0.05)
+    admin = redis_server.connect()
+    with pytest.raises(TimeoutError):
+        list(backend.wait(["id"], 0.1, None))
+    wait_for(lambda: not admin.pubsub_channels())
+    before = calls(admin, "ping")
+    wait_for(lambda: calls(admin, "ping") >= before + 3)
+    backend.close()
+    wait_for(lambda: backend.listeners._by_process[os.getpid()]._thread is None)
+    assert not caplog.records
+
+
 def test_a_child_listens_for_itself(backend: RedisBackend, redis_server: Redis) -> None:
     admin = redis_server.connect()
     with meanwhile(lambda: [meta.task_id for meta in backend.wait(["ours"], 60, None)]) as waiting:

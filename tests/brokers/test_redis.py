@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
+import socket
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -14,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chaos.proxy import proxied
 from django_tasks.brokers.base import Settlement, Size, Verb, new_lease
 from django_tasks.brokers.browse import DEAD, DELAYED, RUNNING, WAITING, Wanted
 from django_tasks.brokers.redis import RedisBroker
@@ -21,6 +25,7 @@ from django_tasks.brokers.redis_lists import own_prefix
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError
 from tests.brokers.hands import ACCEPT, Clock, Hand, make_redis, message, pass_time, rescue, send
 from tests.servers import Redis, free_port
+from tests.threads import meanwhile
 from tests.waiting import wait_for
 
 SEP = "\x06\x16"
@@ -267,6 +272,18 @@ def test_a_message_ends_a_wait_and_is_in_the_inbox(
     assert hand.ids() == ["2"]
 
 
+def test_what_else_was_set_aside_is_for_others_when_it_is_not_taken(broker: RedisBroker, client: Any) -> None:
+    """Its worker may be busy with the first one for hours."""
+    hand = Hand(broker)
+    hand.take()
+    send(broker, "1")
+    send(broker, "2", priority=9)
+    for queue in ("celery", f"celery{SEP}9"):  # as two waits do in one moment
+        client.lmove(queue, f"{{{queue}}}.inbox.worker")
+    assert hand.ids(1) == ["1"]
+    assert Hand(broker, "other").ids() == ["2"]
+
+
 def test_a_message_wakes_one_worker(redis_url: str, clock: Clock, broker: RedisBroker, waiting: Any) -> None:
     first = waiting(Hand(broker, "first"), "celery")
     second = make_redis(clock, redis_url)
@@ -287,6 +304,20 @@ def test_a_message_wakes_one_worker(redis_url: str, clock: Clock, broker: RedisB
     second.close()
     os.close(reading)
     os.close(writing)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_closing_leaves_alone_who_waits(broker: RedisBroker, client: Any, waiting: Any) -> None:
+    hand = Hand(broker)
+    thread = waiting(hand, "celery")
+    broker.close()
+    send(broker, "1")
+    thread.join(10)
+    assert not thread.is_alive()
+    assert hand.ids() == ["1"]
+    clients = len(client.client_list())
+    broker.close()
+    wait_for(lambda: len(client.client_list()) <= clients - 5)
 
 
 def test_what_was_set_aside_goes_back_when_its_worker_rests(broker: RedisBroker, wakeup: tuple[int, int]) -> None:
@@ -320,6 +351,65 @@ def test_what_was_set_aside_goes_back_when_its_worker_leaves_or_dies(
         other = Hand(broker, "other").take()
         assert [each.message.id for each in other] == ["1", "2"]
         broker.settle([Settlement(each, Verb.ACK) for each in other])
+
+
+@pytest.mark.parametrize("way", ["good-bye", "death"])
+def test_what_is_set_aside_for_a_worker_that_has_gone_is_found(clock: Clock, wakeup: tuple[int, int], way: str) -> None:
+    """The server has not heard that its connections are closed, and waits on for it."""
+    port = free_port()
+    with Redis() as server, proxied(port, server.port) as proxy:
+        admin = server.connect()
+        wait_for(lambda: is_there(port))
+        broker = make_redis(clock, f"redis://127.0.0.1:{port}/0", timeout=0.5)
+
+        def work() -> None:
+            Hand(broker).take()
+            with pytest.raises(OperationalError, match="does not answer"):
+                broker.wait(["celery"], 60, wakeup[0])
+
+        with meanwhile(work):
+            wait_for(lambda: admin.info("clients")["blocked_clients"] == 4)
+            with socket.create_connection(("127.0.0.1", port), 0.1) as probe:
+                wait_for(lambda: answers(probe))
+                proxy.send_signal(signal.SIGUSR2)
+                wait_for(lambda: not answers(probe))
+            os.write(wakeup[1], b".")
+        direct = make_redis(clock, server.url())  # after the worker, as its time stands still from here on
+        if way == "death":
+            assert rescue(direct, "worker") == []
+        else:
+            broker.goodbye(["worker"])
+        send(direct, "1")
+        assert admin.llen("{celery}.inbox.worker") == 1
+        pass_time(direct, direct.lease + 1)
+        assert rescue(direct) == []
+        assert Hand(direct, "other").ids() == ["1"]
+        pass_time(direct, 2 * direct.lease, Hand(direct, "other"))
+        rescue(direct)
+        assert admin.zscore("{celery}.workers", "worker") is None
+        broker.close()
+
+
+def is_there(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
+def answers(connection: socket.socket) -> bool:
+    connection.sendall(b"PING\r\n")
+    with contextlib.suppress(TimeoutError, socket.timeout):
+        return bool(connection.recv(100))
+    return False
+
+
+def test_a_worker_that_has_waited_to_the_end_is_forgotten_at_once(
+    broker: RedisBroker, client: Any, wakeup: tuple[int, int]
+) -> None:
+    Hand(broker).take()
+    broker.wait(["celery"], 0.01, wakeup[0])
+    broker.goodbye(["worker"])
+    assert client.zscore("{celery}.workers", "worker") is None
 
 
 def test_a_wait_survives_the_server(wakeup: tuple[int, int]) -> None:
@@ -358,6 +448,8 @@ def test_a_full_server_lets_workers_go_on() -> None:
         client.config_set("maxmemory", "1")
         with pytest.raises(OperationalError, match="out of memory"):
             send(broker, "new")
+        with pytest.raises(OperationalError, match="out of memory"):
+            broker.send([message("new"), message("other", queue="other")])
         deliveries = hand.take()
         hand.beat()
         assert len(deliveries) == 9
@@ -375,7 +467,9 @@ def test_a_key_of_somebody_else_stops_nobody_for_good(broker: RedisBroker, clien
     for act in (lambda: send(broker, "1"), lambda: broker.send([later]), hand.take):
         with pytest.raises(OperationalError, match="something else under the name"):
             act()
-    client.delete("celery")
+    with pytest.raises(OperationalError, match="something else under the name"):
+        broker.send([message("4", queue="other"), message("5")])
+    client.delete("celery", "other")
     send(broker, "3")
     assert hand.ids() == ["3"]
 

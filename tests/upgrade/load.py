@@ -36,15 +36,18 @@ def fill_tables(content: dict[str, list[dict[str, Any]]], later: bool) -> None:
         for row in rows:
             if later:
                 row = {**row, **{name: change(row[name]) for name, change in _COLUMNS.items() if name in row}}
-            values = [_instant(value) if name.startswith("date_") else value for name, value in row.items()]
+            values = [_value(name, value) for name, value in row.items()]
             with connection.cursor() as cursor:
                 cursor.execute(
                     f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join(['%s'] * len(row))})", values
                 )
 
 
-def _instant(text: str | None) -> Any:
-    return to_db_time(connection, parse_datetime(text) if text else None)
+def _value(name: str, value: Any) -> Any:
+    """Return a value as the database takes it."""
+    if name in ("date_created", "date_done", "date_started", "changed_at", "start_time", "end_time"):
+        return to_db_time(connection, parse_datetime(value) if value else None)
+    return json.dumps(value) if isinstance(value, (dict, list)) else value
 
 
 def fill_redis(url: str, content: dict[str, Any], later: bool) -> None:
@@ -131,6 +134,12 @@ def later_keys(content: dict[str, Any]) -> dict[str, Any]:
             value = [
                 (f"{number} {later_list(rest)}", at) for each, at in value for number, rest in [each.split(" ", 1)]
             ]
+        elif key.endswith("}.beat.unsent"):
+            value = {name: _more_unsent(each, envelope) for name, each in value.items()}
+        elif key == "{_django_tasks}.beat":
+            value = {
+                name: f"{n} {later_list(rest)}" for name, each in value.items() for n, rest in [each.split(" ", 1)]
+            }
         elif what == "workers" and kind == "hash":
             value = {identity: later_list(each) for identity, each in value.items()}
         changed[key] = (kind, value)
@@ -138,6 +147,12 @@ def later_keys(content: dict[str, Any]) -> dict[str, Any]:
         if key.endswith("}.facts"):
             changed[key] = (kind, {digests[each]: _more_facts(facts) for each, facts in value.items()})
     return changed
+
+
+def _more_unsent(text: str, envelope: Any) -> str:
+    head, *lines = text.split("\n")
+    rows = [json.loads(line) for line in lines]
+    return "\n".join([f"{head} 7", *(json.dumps([*row[:3], envelope(row[3]), LATER]) for row in rows)])
 
 
 def _digest(envelope: str) -> str:

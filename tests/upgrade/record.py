@@ -34,6 +34,7 @@ def record(redis_url: str) -> dict[str, Any]:
             scenario.play()
             if store == "tables":
                 scenario.leave_in_the_outbox()
+                scenario.leave_schedules()
                 stores["cache"] = cached(app)
             content = rows() if store == "tables" else keys(redis_url)
             stores[store] = {"content": content, "calls": scenario.calls, "dead": scenario.dead}
@@ -44,11 +45,14 @@ def record(redis_url: str) -> dict[str, Any]:
 
 def rows() -> dict[str, list[dict[str, Any]]]:
     """Return the rows of our tables, without the keys that the database has given them."""
+    from django_tasks.models import PeriodicVersion
     from tests.upgrade.tables import MODELS
 
     found = {table: list(model.objects.order_by("pk").values()) for table, model in MODELS.items()}
-    for row in (row for table in found.values() for row in table):
-        del row["id"]
+    for table, each in found.items():
+        for row in each:
+            if table != PeriodicVersion._meta.db_table:  # its one row is found by it
+                del row["id"]
     return json.loads(json.dumps(found, default=str))
 
 

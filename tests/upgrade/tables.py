@@ -7,9 +7,22 @@ from contextlib import contextmanager
 
 from django.db import connection
 
-from django_tasks.models import QueuedMessage, TaskResult, WorkerOrder, WorkerProcess
+from django_tasks.models import (
+    PeriodicTask,
+    PeriodicVersion,
+    QueuedMessage,
+    ScheduleState,
+    TaskResult,
+    WorkerOrder,
+    WorkerProcess,
+)
 
-MODELS = {model._meta.db_table: model for model in (QueuedMessage, TaskResult, WorkerProcess, WorkerOrder)}
+#: Those that a worker needs, and all.
+OF_WORKERS = {model._meta.db_table: model for model in (QueuedMessage, TaskResult, WorkerProcess, WorkerOrder)}
+MODELS = {
+    **OF_WORKERS,
+    **{model._meta.db_table: model for model in (ScheduleState, PeriodicTask, PeriodicVersion)},
+}
 #: What a later version may add.
 LATER = {"later_fact": "INTEGER NULL", "later_flag": "INTEGER NOT NULL DEFAULT 7"}
 

@@ -9,6 +9,8 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
+from dataclasses import replace
+from datetime import date, datetime, timezone
 from typing import Any
 
 import pytest
@@ -17,15 +19,19 @@ from django.db import connection
 from django_tasks import App, AsyncResult, states
 from django_tasks.backends.cache import CacheBackend
 from django_tasks.brokers.base import Size
+from django_tasks.brokers.beat import Claim
 from django_tasks.brokers.browse import DEAD, Wanted
-from django_tasks.models import QueuedMessage
+from django_tasks.models import PeriodicTask, QueuedMessage
 from django_tasks.operations import act, look
+from django_tasks.periodic.source import DatabaseSource
+from django_tasks.periodic.texts import of_schedule
 from django_tasks.version import __version__
 from tests.processes import WorkerProcess
 from tests.running import app_of_test
+from tests.upgrade.jobs import describe
 from tests.upgrade.load import LATER, fill_cache, fill_redis, fill_tables, sample, versions
 from tests.upgrade.record import ACCEPT, record
-from tests.upgrade.scenario import NODE, QUEUES, WORKER
+from tests.upgrade.scenario import KWARGS, NODE, QUEUES, SCHEDULES, WORKER
 from tests.upgrade.tables import wider_tables
 from tests.waiting import wait_for
 
@@ -75,7 +81,7 @@ def test_a_worker_goes_on(left: Left, spawn_worker: Spawn) -> None:
     url = left.app.conf.broker_url
     settings = {"CELERY_IMPORTS": ["tests.upgrade.jobs"], "ACCEPT_CONTENT": ACCEPT, "RESULT_ACCEPT_CONTENT": ACCEPT,
                 "BROKER_URL": url, "RESULT_BACKEND": url, "WORKER_LEASE": LEASE, "RESULT_EXPIRES": 0}  # fmt: skip
-    worker = spawn_worker("-c", "1", "-l", "INFO", "-Q", ",".join(QUEUES), settings=settings)
+    worker = spawn_worker("-B", "-c", "1", "-l", "INFO", "-Q", ",".join(QUEUES), settings=settings)
     wait_for(lambda: left.dead() == left.recorded["dead"], 20, lambda: f"dead letters; there are {left.dead()}")
     assert sorted(act.resend(left.app)) == left.recorded["dead"]
     came = {task_id: AsyncResult(task_id).get(timeout=30) for task_id in left.calls}
@@ -112,6 +118,47 @@ def test_operators_see_it(left: Left) -> None:
     assert [(order.kind, order.node) for order in left.app.broker.control.orders(0)] == [
         ("terminate", ""), ("pause", NODE), ("resize", NODE),
     ]  # fmt: skip
+
+
+@both
+@every_version
+def test_beat_goes_on(left: Left) -> None:
+    store = left.app.broker.claim_store
+    assert store is not None
+    state = store.states(["noon"])["noon"]
+    assert (state.runs, state.last_id, state.definition, state.version) == (2, "scheduled-unsent", "as it was", 3)
+    store.send_left()
+    assert store.running(["scheduled", "scheduled-unsent"]) == {"scheduled", "scheduled-unsent"}
+    after = replace(state, slot=state.done + 60, version=4)
+    assert store.claim([Claim(state, after)]) == {"noon"}
+    assert store.states(["noon"]) == {"noon": after}
+
+
+@both
+@every_version
+def test_schedules_in_the_database_are_read(left: Left) -> None:
+    if not left.app.broker.transaction_alias:
+        pytest.skip("they are in the database")
+    left.app.conf.beat_schedule = {"of settings": {"task": describe.name, "schedule": 10}}
+    source = DatabaseSource(left.app)
+    entries = {entry.name: entry for entry in source.entries()}
+    assert {name: of_schedule(entry.schedule)[0] for name, entry in entries.items()} == {
+        **{kind: kind for kind in SCHEDULES}, "everything": "crontab"
+    }  # fmt: skip
+    every = entries["everything"]
+    assert (every.args, every.kwargs, every.options) == (
+        (1, date(2027, 1, 31)),
+        KWARGS,
+        {"queue": "slow", "priority": 3},
+    )
+    assert (str(every.zone), every.catch_up, every.most, every.grace) == ("Europe/Berlin", "all", 7, 60)
+    assert (every.overlap, every.jitter, every.one_off, every.expires) == ("skip", 5, True, 30)
+    assert (every.start_time, every.end_time) == tuple(
+        datetime(year, 1, 1, tzinfo=timezone.utc) for year in (2027, 2028)
+    )
+    assert source.paused() == {"of settings"}
+    PeriodicTask.objects.get(name="cron").resume()
+    assert [(entry.name, entry.enabled) for entry in source.changes().changed] == [("cron", True)]
 
 
 @both

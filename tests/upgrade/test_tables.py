@@ -21,15 +21,15 @@ from django_tasks.worker.run import check_stores
 from tests.processes import ROOT, WorkerProcess, environment
 from tests.running import app_of_test, drain
 from tests.testapp.tasks import add
-from tests.upgrade.tables import MODELS, wider_tables, without_column
+from tests.upgrade.tables import OF_WORKERS, wider_tables, without_column
 from tests.waiting import wait_for
 
 REMEDY = "are missing or old in database 'default': run `python manage.py migrate`. ("
 
 
-@pytest.mark.parametrize("table", MODELS)
+@pytest.mark.parametrize("table", OF_WORKERS)
 def test_a_worker_looks_at_every_column_before_it_starts(database_app: App, table: str) -> None:
-    for column in (field.column for field in MODELS[table]._meta.fields):
+    for column in (field.column for field in OF_WORKERS[table]._meta.fields):
         check_stores(database_app)
         with without_column(table, column), pytest.raises(ImproperlyConfigured) as caught:
             check_stores(database_app)

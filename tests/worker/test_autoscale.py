@@ -13,6 +13,8 @@ import pytest
 
 from django_tasks import App
 from django_tasks.current import get_current_app
+from django_tasks.operations import act
+from django_tasks.operations.look import OperationFailed
 from django_tasks.worker import shared
 from django_tasks.worker.autoscale import KEEPALIVE, Autoscaler, Load
 from django_tasks.worker.options import WorkerOptions
@@ -187,6 +189,8 @@ def test_a_process_that_is_killed_is_replaced(spawn: Spawn, tmp_path: Path) -> N
 
 def test_orders_to_resize_are_not_for_a_worker_that_scales_itself(spawn: Spawn) -> None:
     worker = spawn("--autoscale", "3,1", "-n", "scaled@test")
+    with pytest.raises(OperationFailed, match=r"^scaled@test would not obey"):
+        act.tell(get_current_app(), act.GROW, ["scaled@test"])
     get_current_app().control.pool_grow(1, ["scaled@test"])
     worker.wait_for_log("Order 'resize' cannot be carried out by this worker: it scales itself (--autoscale)")
     assert len(processes(worker)) == 1

@@ -243,13 +243,13 @@ def test_an_app_in_a_plain_module(tmp_path: Path) -> None:
 def test_findings_about_the_settings_are_told_with_and_without_manage_py(
     tmp_path: Path, transactional_db: None
 ) -> None:
-    settings = {"CELERY_BEAT_SCHEDULE": {"nightly": {"task": "x"}}, "CELERY_NONSENSE": 1}
+    settings = {"CELERY_BEAT_SCHEDULE": {"nightly": {"task": "x", "schedule": 60}}, "CELERY_NONSENSE": 1}
     command = [sys.executable, "-m", "django_tasks", "worker", "--burst", "-c", "1"]
     done = subprocess.run(command, env=environment(settings), cwd=ROOT, capture_output=True, text=True, timeout=60)
     for ran in (done, run("--burst", "-c", "1", settings=settings)):
         assert ran.returncode == 0, ran.stderr
         assert "(django_tasks.W001) CELERY_NONSENSE" in ran.stderr
-        assert "(django_tasks.W007) CELERY_BEAT_SCHEDULE: nothing runs these periodic tasks" in ran.stderr
+        assert "(django_tasks.W007) Entry 'nightly' of the schedule is for the task 'x'" in ran.stderr
 
 
 MODULES = {

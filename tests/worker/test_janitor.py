@@ -487,6 +487,14 @@ def test_no_failure_ends_the_heartbeat(
     assert caplog.records[0].exc_info is not None
 
 
+def test_leaving_after_a_trouble_that_is_not_the_brokers(app: App, janitor: Janitor) -> None:
+    Away(app.backend, "prune")
+    janitor.leave()
+    assert janitor._trouble
+    assert app.broker.browser is not None
+    assert app.broker.browser.workers() == []
+
+
 def test_leaving_without_a_broker(app: App, janitor: Janitor, clock: Clock) -> None:
     Away(app.broker, "rescue", "goodbye")
     janitor.leave()

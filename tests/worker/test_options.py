@@ -141,6 +141,8 @@ def test_autoscale_is_for_processes(memory_app: App, pool: str, remedy: str) -> 
 
 
 @pytest.mark.parametrize("option", ["-B", "--beat"])
-def test_beat_comes_later(memory_app: App, option: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match="periodic tasks come with a later release"):
-        parse(memory_app, option)
+def test_a_worker_may_have_a_beat(memory_app: App, option: str) -> None:
+    parser = ArgumentParser()
+    add_arguments(parser)
+    assert worker_options(memory_app, vars(parser.parse_args([option]))).beat
+    assert not worker_options(memory_app, vars(parser.parse_args([]))).beat

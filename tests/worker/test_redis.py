@@ -116,6 +116,19 @@ def test_workers_go_on_after_their_server_was_killed(app: App, spawn: Spawn, ser
     wait_for(lambda: is_empty(app))
 
 
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
+def test_a_worker_with_nothing_to_do_stops_though_its_server_is_away(
+    app: App, spawn: Spawn, server: Redis, pool: str
+) -> None:
+    worker = spawn("-P", pool, "-c", "1")
+    server.kill()
+    worker.wait_for_log("cannot be reached")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(15) == 0  # WORKER_SHUTDOWN_TIMEOUT is 25 s
+    assert "stopped." in worker.log
+    assert "The time to end is up" not in worker.log
+
+
 def test_workers_go_on_after_their_server_was_frozen(app: App, spawn: Spawn, server: Redis) -> None:
     worker = spawn("-c", "2")
     results = [slow.delay(0.05) for _ in range(20)]

@@ -49,7 +49,7 @@ def watched() -> Iterator[Watched]:
         master = stack.enter_context(Redis(*QUICK))
         options = ("--replicaof", "127.0.0.1", str(master.port), *QUICK)
         replicas = [stack.enter_context(Redis(*options)) for _ in range(2)]
-        sentinels = [stack.enter_context(Sentinel(master, quorum=2)) for _ in range(3)]
+        sentinels = [stack.enter_context(Sentinel(master.port, quorum=2)) for _ in range(3)]
         watched = Watched(master, replicas, sentinels)
         wait_for(watched.is_complete, timeout=60)
         yield watched

@@ -724,6 +724,18 @@ def test_the_loop_waits_with_growing_pauses_for_a_broker_that_is_away(
     assert all(record.levelno == logging.DEBUG for record in said)  # the janitor tells people
 
 
+def test_the_loop_ends_though_the_broker_is_away(app: App, wakeup: tuple[int, int]) -> None:
+    slot = make_slot(app)
+    away = Away(app.broker, "wait")
+    thread = threading.Thread(target=slot.loop, args=(wakeup[0],), daemon=True)
+    thread.start()
+    wait_for(lambda: away.failures >= 1)
+    slot.stop.asked = True  # type: ignore[attr-defined]
+    os.write(wakeup[1], b"!")
+    thread.join(10)
+    assert not thread.is_alive()
+
+
 def test_a_question_about_stopping_that_fails_is_no_end(app: App, wakeup: tuple[int, int]) -> None:
     """In a burst it asks the broker whether the queues are empty."""
     slot = make_slot(app)

@@ -31,3 +31,10 @@ local function put_meta(key, milliseconds, unclear, meta)
   end
   redis.call('PUBLISH', key, meta)
 end
+
+-- Whether a meta is stored now, or there is none (""); one that cannot be stored here is left to the caller.
+local function is_put(key, milliseconds, meta)
+  if key == '' then return true end
+  local worked, stays = pcall(put_meta, key, milliseconds, '', meta)
+  return worked and not stays
+end

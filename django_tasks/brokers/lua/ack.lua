@@ -5,13 +5,6 @@ local held, milliseconds = own[1] .. 'held.' .. argument(), argument()
 local lost, ended, done = {}, {}, {}
 local place = 0
 
--- Whether a result is stored, or there is none.
-local function store(key, meta)
-  if key == '' then return true end
-  local worked, stays = pcall(put_meta, key, milliseconds, '', meta)
-  return worked and not stays
-end
-
 allow_all(1)
 while position < #ARGV do
   place = place + 1
@@ -19,7 +12,7 @@ while position < #ARGV do
   if redis.call('HEXISTS', held, handle) == 0 then
     -- What is stored already is of this very run: the answer to an earlier try got lost.
     if key == '' or redis.pcall('GET', key) ~= meta then lost[#lost + 1] = place end
-  elseif store(key, meta) then
+  elseif is_put(key, milliseconds, meta) then
     done[#done + 1] = handle
   else
     ended[#ended + 1] = place

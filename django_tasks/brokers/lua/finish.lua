@@ -47,13 +47,6 @@ local function settle(wanted, i, worker, handle)
   end
 end
 
--- Whether a result is stored, or there is none; what cannot be stored here is left to the caller.
-local function store(key, milliseconds, meta)
-  if key == '' then return true end
-  local worked, stays = pcall(put_meta, key, milliseconds, '', meta)
-  return worked and not stays
-end
-
 -- Some of these end a message, so that there is room for what they store and send, also when the memory is full.
 if #lists > 0 then allow_all(1) end
 while position < #ARGV do
@@ -64,7 +57,7 @@ while position < #ARGV do
   if not wanted then
     -- What is stored already is of this very run: the answer to an earlier try got lost.
     if key == '' or redis.pcall('GET', key) ~= meta then lost[#lost + 1] = place end
-  elseif not store(key, milliseconds, meta) then
+  elseif not is_put(key, milliseconds, meta) then
     wanted = false
     ended[#ended + 1] = place
   end

@@ -11,6 +11,7 @@
 --   {<list>}.cause.<d>     string, there for some minutes: a message with this digest of id and cause has been sent
 --   {<list>}.ended.<h>     string, there for a minute: the delivery of this handle has ended, and more is to be done when
 --                          its worker knows that; where a result of the same end says so, there is none
+--   {<list>}.beat          hash: entry of the schedule -> the last slot of it that was sent here (redis_beat.py)
 --   {<list>}.dead          hash: dead letters: handle -> JSON of what is known LF envelope
 --
 -- Facts are "deaths refusals alone admitted" as numbers; a later version may add more of them behind these. All times are

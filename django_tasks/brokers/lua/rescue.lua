@@ -33,9 +33,10 @@ local known = {}
 while position < #ARGV do known[#known + 1] = argument() end
 for i = 1, #lists do
   allow_all(i)
-  for _, worker in ipairs(known) do take_over(i, worker, true) end
+  -- None of them is forgotten now: the server may not have heard that his connections are closed, and wait on for a
+  -- message that would be set aside for nobody. That one is found when he has been silent for a lease.
+  for _, worker in ipairs(known) do take_over(i, worker, false) end
   if since ~= '' then
-    -- Who was only taken for dead may still wait for a message, which would be set aside for nobody if we forgot him.
     local silent = redis.call('ZRANGEBYSCORE', own[i] .. 'workers', '-inf', '(' .. since, 'WITHSCORES')
     for n = 1, #silent, 2 do
       if silent[n] ~= janitor then take_over(i, silent[n], tonumber(silent[n + 1]) < forget) end

@@ -1,5 +1,6 @@
--- Takes messages for a worker: first what was set aside for it, then from the lists in their order; one that is to be
--- alone comes alone. Arguments: now, worker, lease, first number, limit, how many were taken elsewhere before.
+-- Takes messages for a worker: first what was set aside for it, of which nothing stays there, then from the lists in
+-- their order; one that is to be alone comes alone.
+-- Arguments: now, worker, lease, first number, limit, how many were taken elsewhere before.
 -- Returns for each: number of its list, facts, envelope; the handles are <lease>-<first number and so on>-<now>.
 local now, worker, lease, count, limit = argument(), argument(), argument(), number(), number()
 local beside = number()
@@ -61,9 +62,14 @@ local function look(i, source)
   if redis.call('LLEN', source) > 0 then sources[#sources + 1] = {i, source} end
 end
 for i = 1, #lists do look(i, own[i] .. 'inbox.' .. worker) end
+local inboxes = #sources
 for i = 1, #lists do look(i, lists[i]) end
 for _, source in ipairs(sources) do
   if left > 0 then take(unpack(source)) end
+end
+-- Others are to have what is left of what was set aside: this worker may be busy for long.
+if left == 0 then
+  for n = 1, inboxes do empty_inbox(sources[n][1], worker) end
 end
 if #taken == 0 then
   -- It is going to wait: what is set aside for it must be found if it dies before its first sign of life.

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from django_tasks.management.cli import actions, reports
+from django_tasks.management.cli import actions, reports, schedules
 from django_tasks.operations import act
 
 #: Options of every Django command, which may stand after the subcommand too: name, whether it takes a value.
@@ -55,6 +55,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     _add_dead(subcommands)
     _add_calls(subcommands)
     _add_orders(subcommands)
+    _add_schedule(subcommands)
 
 
 def _add_looking(subcommands: Subcommands) -> None:
@@ -132,6 +133,28 @@ def _add_orders(subcommands: Subcommands) -> None:
         if order in (act.GROW, act.SHRINK):
             parser.add_argument("n", type=_positive, metavar="N")
         parser.add_argument("--destination", action="append", metavar="NODE", help="only this worker (name@host)")
+
+
+def _add_schedule(subcommands: Subcommands) -> None:
+    parser = subcommands.add("schedule", schedules.listed, "list periodic tasks with last and next run; steer them")
+    parser.add_argument("--name", metavar="TEXT", help="only those with this in their name")
+    parser.add_argument("--task", metavar="NAME", help="only of this task")
+    parser.add_argument("--limit", type=_positive, default=schedules.LIMIT, metavar="N", help="how many at most (100)")
+    verbs = Subcommands(parser, "verb")
+    add = verbs.add("show", schedules.show, "show everything known of one, and its next runs").add_argument
+    add("name", metavar="NAME")
+    add("-n", type=_positive, default=schedules.RUNS, dest="count", metavar="N", help="how many next runs (5)")
+    texts = {
+        "run": "call tasks now, beside their schedules",
+        "pause": "let nothing of these fire until `resume`",
+        "resume": "let these fire again, without what was missed meanwhile",
+        "override": "keep entries of the settings in the database, where they can be changed",
+        "restore": "let the settings count again instead of the database",
+    }
+    for verb, text in texts.items():
+        parser = verbs.add(verb, schedules.run if verb == "run" else schedules.act, text)
+        parser.add_argument("names", nargs="*", metavar="NAME")
+        parser.add_argument("--all", action="store_true", help="all there are" if verb != "run" else SUPPRESS)
 
 
 def _positive(text: str) -> int:

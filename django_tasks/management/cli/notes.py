@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from django_tasks.brokers.browse import SeenWorker
 from django_tasks.management.tables import in_words
 from django_tasks.operations import look, unpublished
-from django_tasks.stranded import stranded
+from django_tasks.stranded import messages_wait, stranded
 
 if TYPE_CHECKING:
     from django_tasks.app import App
@@ -32,9 +32,7 @@ def of_queues(app: App, queues: Sequence[look.QueueState]) -> Iterator[str]:
 def of_outboxes(app: App) -> Iterator[str]:
     """Yield where messages wait for the broker."""
     for alias, counts in unpublished.sizes(app).items():
-        size = sum(counts.values())
-        wait = "1 message waits" if size == 1 else f"{size:,} messages wait"
-        yield f"{wait} in the outbox of database {alias!r}."
+        yield f"{messages_wait(sum(counts.values()))} in the outbox of database {alias!r}."
 
 
 def _start(app: App, lonely: Sequence[str]) -> str:

@@ -1,0 +1,1 @@
+"""Beat: turns schedules into messages, each slot once."""

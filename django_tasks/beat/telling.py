@@ -1,0 +1,47 @@
+"""What a beat says of entries: that they were sent, or left out, or fail."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+from django_tasks.beat.entry import Entry
+from django_tasks.beat.policies import Plan
+from django_tasks.beat.slots import to_datetime
+from django_tasks.brokers.beat import Claim
+
+logger = logging.getLogger("django_tasks.beat")
+
+#: Seconds after which a schedule that has failed is asked again.
+FAILED = 60.0
+#: Seconds after its slot from which on a message is said to be late.
+LATE = 5.0
+
+
+def tell_claimed(claim: Claim, plan: Plan, now: float) -> None:
+    """Log what has been sent, and what is left out."""
+    name = claim.before.name
+    if plan.late:
+        logger.warning("Entry %r: %d runs up to %s are left out, as they are too late.", name, plan.late,
+                       shown([plan.upto or now]))  # fmt: skip
+    if plan.passed:
+        logger.info("Entry %r: %d runs up to %s are passed over, as the last one has not ended.", name, plan.passed,
+                    shown([plan.upto or now]))  # fmt: skip
+    for slot, message in zip(claim.slots, claim.messages, strict=True):
+        late = f", {now - slot:.0f} s late" if now - slot > LATE else ""
+        logger.info("Entry %r: sent %s[%s], due at %s%s", name, message.task, message.id, shown([slot]), late)
+
+
+def guarded(entry: Entry, now: float, decide: Callable[[], Plan]) -> Plan:
+    """Decide about an entry; one whose schedule fails is looked at again in a minute."""
+    try:
+        return decide()
+    except Exception:  # a class of the user's own
+        logger.exception("Entry %r: its schedule (%s) fails; it is tried again in a minute.", entry.name,
+                         type(entry.schedule).__name__)  # fmt: skip
+        return Plan(next=now + FAILED)
+
+
+def shown(instants: Iterable[float]) -> str:
+    """Return instants for people to read."""
+    return ", ".join(to_datetime(each).isoformat(" ", "milliseconds") for each in instants)

@@ -1,0 +1,82 @@
+"""Findings of ``manage.py check`` about the schedule: entries that cannot be, and those of tasks that there are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from django.core.checks import CheckMessage, Error, Warning
+
+from django_tasks.beat.entry import ALLOW, Entry, EntryError
+from django_tasks.beat.messages import message_of
+from django_tasks.conf import Settings, suggestion
+from django_tasks.current import get_current_app
+from django_tasks.exceptions import CeleriacError, ImproperlyConfigured
+from django_tasks.message import encode_compact
+from django_tasks.registry import tasks
+
+if TYPE_CHECKING:
+    from django_tasks.app import App
+
+
+def unfit_entries(conf: Settings) -> Iterator[CheckMessage]:
+    """Find entries that cannot be (E006), those of tasks that this project does not have (W007), and more."""
+    app = get_current_app()
+    added = app.periodic_tasks if app.conf is conf else {}
+    try:
+        entries: Mapping[Any, Any] = {**conf.beat_schedule, **added}
+    except ImproperlyConfigured:
+        return  # E001 has reported it
+    for name, definition in entries.items():
+        try:
+            entry = Entry.from_definition(name, definition, app)
+        except EntryError as exc:
+            yield Error(str(exc), hint=_HINT, id="django_tasks.E006")
+        except ImproperlyConfigured:
+            return  # another setting, which E001 has reported
+        else:
+            yield from _of_unknown_task(entry)
+            yield from _unsendable(entry)
+            yield from _untellable(entry, app)
+
+
+_HINT = "The page on periodic tasks of the documentation has all that an entry takes."
+
+
+def _of_unknown_task(entry: Entry) -> Iterator[CheckMessage]:
+    if entry.task not in tasks:
+        text = f"Entry {entry.name!r} of the schedule is for the task {entry.task!r}, which there is not here."
+        hint = "If workers of another project have it, put django_tasks.W007 into SILENCED_SYSTEM_CHECKS."
+        meant = suggestion(entry.task, tasks)
+        yield Warning(f"{text}{meant}", hint=f"Correct the name. {hint}", id="django_tasks.W007")
+
+
+def _unsendable(entry: Entry) -> Iterator[CheckMessage]:
+    app = get_current_app()
+    try:
+        message = message_of(app, entry, 0.0)
+        encode_compact(message)
+    except (CeleriacError, ValueError, TypeError) as exc:
+        yield Error(f"Entry {entry.name!r} of the schedule cannot be sent: {exc}", hint=_HINT, id="django_tasks.E006")
+
+
+def _untellable(entry: Entry, app: App) -> Iterator[CheckMessage]:
+    """Find entries whose runs are not to overlap, of tasks that leave no trace while they run (E007)."""
+    task = tasks.get(entry.task)
+    if entry.overlap == ALLOW or task is None or _option(app, task, "acks_late"):
+        return
+    ignored = entry.options.get("ignore_result")
+    stored = app.backend.stores and not (_option(app, task, "ignore_result") if ignored is None else ignored)
+    if not (stored and _option(app, task, "track_started")):
+        text = (
+            f"Entry {entry.name!r} of the schedule has overlap = {entry.overlap!r}, but nobody can tell whether "
+            f"{entry.task} still runs: its message goes when it begins (acks_late=False), and its result does not say "
+            "that it has begun."
+        )
+        hint = "Let the task have acks_late=True, or track_started=True and a result."
+        yield Error(text, hint=hint, id="django_tasks.E007")
+
+
+def _option(app: App, task: Any, name: str) -> Any:
+    value = getattr(task, name)
+    return app.conf[f"task_{name}"] if value is None else value

@@ -1,0 +1,279 @@
+"""What operators ask and do about periodic tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+from django.db.models.functions import Lower
+
+from django_tasks import states
+from django_tasks.async_result import AsyncResult
+from django_tasks.beat.entry import Entry, EntryError
+from django_tasks.beat.sources import definitions
+from django_tasks.brokers.browse import Wanted
+from django_tasks.models import PeriodicTask
+from django_tasks.operations.look import OperationFailed, suggestion
+from django_tasks.periodic import meaning
+from django_tasks.periodic.mirror import mirror_of, settings_entries, synchronise
+from django_tasks.periodic.rows import CONTENT, row_of
+
+if TYPE_CHECKING:
+    from django_tasks.app import App
+    from django_tasks.brokers.beat import EntryState
+    from django_tasks.outcome import TaskMeta
+
+#: Rows that are looked at or changed at a time: SQLite may take no more than 999 values in a statement.
+PAGE = 500
+
+
+@dataclass(slots=True)
+class Scheduled:
+    """A periodic task with what has become of it.
+
+    Attributes:
+        row: the row in the database.
+        entry: what it means to a beat; None if it cannot be used.
+        problem: why it cannot.
+        state: what the beats have done about it; None if that is nothing.
+        last_state: where its last call is (``waiting``, ``running``), or what that came to (``SUCCESS``); empty if it
+            has not fired, or nothing is known of that call any more.
+    """
+
+    row: PeriodicTask
+    entry: Entry | None
+    problem: str = ""
+    state: EntryState | None = None
+    last_state: str = ""
+
+    @property
+    def last_id(self) -> str:
+        """The task id of its last call."""
+        return self.state.last_id if self.state else ""
+
+    @property
+    def last_run(self) -> datetime | None:
+        """The slot that it fired for last, in UTC."""
+        if self.state is None or self.state.fired is None:
+            return None
+        return datetime.fromtimestamp(self.state.fired, timezone.utc)
+
+    def next_runs(self, n: int = 1, now: datetime | None = None) -> list[datetime]:
+        """Return when it fires next (UTC); none if it is off or over."""
+        if self.entry is None:
+            return []
+        try:
+            return self.entry.next_runs(self.state, now or datetime.now(timezone.utc), n)
+        except Exception as exc:  # a schedule of the project's own
+            self.problem = f"its schedule fails: {exc!r}."
+            return []
+
+    @property
+    def condition(self) -> str:
+        """``on``, or why it does not fire: ``off``, ``off in the settings``, ``over``, ``broken``."""
+        if self.entry is None:
+            return "broken"
+        if not self.row.enabled:
+            return "off"
+        if not self.entry.enabled:
+            return "off in the settings"
+        if self.next_runs():
+            return "on"
+        return "broken" if self.problem else "over"
+
+
+# -- looking
+
+
+def listed(app: App, *, name: str = "", task: str = "", limit: int | None = None) -> list[Scheduled]:
+    """Return periodic tasks by name, the settings' entries included.
+
+    Args:
+        name: only those with this in their name.
+        task: only those of this task.
+        limit: how many at most.
+    """
+    synchronise(app)
+    rows = PeriodicTask.objects.all()
+    if name:
+        # Not "icontains", which tells cases apart on MariaDB, where names are compared exactly.
+        rows = rows.annotate(lower_name=Lower("name")).filter(lower_name__contains=name.lower())
+    if task:
+        rows = rows.filter(task=task)
+    return described(app, list(rows[:limit]))
+
+
+def described(app: App, rows: Sequence[PeriodicTask], known: bool = True) -> list[Scheduled]:
+    """Return rows with what has become of them, by a number of queries that does not depend on how many they are.
+
+    Args:
+        known: whether to ask the broker and the result backend; without, what became of them is left open.
+    """
+    settings = definitions(app)
+    told = _states(app, [row.name for row in rows]) if known else {}
+    calls = _call_states(app, [state.last_id for state in told.values() if state.last_id])
+    found = []
+    for row in rows:
+        entry, problem = None, ""
+        try:
+            entry = meaning.entry_of(row, app, settings)
+        except EntryError as exc:
+            problem = exc.problem
+        except Exception as exc:  # whatever else a row may say: the others are to be seen
+            problem = f"{exc!r}."
+        state = told.get(row.name)
+        found.append(Scheduled(row, entry, problem, state, calls.get(state.last_id, "") if state else ""))
+    return found
+
+
+def _states(app: App, names: Sequence[str]) -> dict[str, EntryState]:
+    store = app.broker.claim_store
+    return store.states(names) if store is not None and names else {}
+
+
+def _call_states(app: App, ids: Sequence[str]) -> dict[str, str]:
+    """Return where calls are or what they came to, those of which nothing is known left out."""
+    if not ids:
+        return {}
+    metas: dict[str, TaskMeta] = app.backend.get(ids) if app.backend.stores else {}
+    found = {task_id: meta.status for task_id, meta in metas.items()}
+    left = [task_id for task_id in ids if found.get(task_id) not in states.READY_STATES]
+    if app.broker.browser is not None and left:
+        for message in app.broker.browser.messages(Wanted(ids=left), len(left)):
+            found[message.id] = message.state
+    return found
+
+
+def find(app: App, name: str) -> PeriodicTask:
+    """Return the row of a periodic task.
+
+    Raises:
+        OperationFailed: there is none.
+    """
+    return find_all(app, [name])[0]
+
+
+def find_all(app: App, names: Sequence[str]) -> list[PeriodicTask]:
+    """Return rows in the order of their names.
+
+    Raises:
+        OperationFailed: there is none of one of the names; then nothing is to be changed.
+    """
+    synchronise(app)
+    found: dict[str, PeriodicTask] = {}
+    for start in range(0, len(names), PAGE):
+        found.update({row.name: row for row in PeriodicTask.objects.filter(name__in=names[start : start + PAGE])})
+    for name in names:
+        if name not in found:
+            there = PeriodicTask.objects.values_list("name", flat=True)[:PAGE]
+            raise OperationFailed(
+                f"There is no periodic task {name!r}.{suggestion(name, there)} `tasks schedule` lists them. "
+                "Nothing was changed."
+            )
+    return [found[name] for name in names]
+
+
+def all_for(app: App, verb: str) -> list[PeriodicTask]:
+    """Return all rows that ``override`` or ``restore`` can be for; for every other verb all rows."""
+    entries = synchronise(app)
+    origins = {"override": PeriodicTask.SETTINGS, "restore": PeriodicTask.DATABASE}
+    if verb not in origins:
+        return list(PeriodicTask.objects.all())
+    return [row for row in PeriodicTask.objects.filter(origin=origins[verb]) if row.name in entries]
+
+
+# -- doing
+
+
+def pause(rows: Iterable[PeriodicTask]) -> list[PeriodicTask]:
+    """Let nothing of these fire until ``resume``; return those that were on."""
+    return _switch(rows, on=False)
+
+
+def resume(rows: Iterable[PeriodicTask]) -> list[PeriodicTask]:
+    """Let these fire again, without what was missed meanwhile; return those that were off."""
+    return _switch(rows, on=True)
+
+
+def _switch(rows: Iterable[PeriodicTask], *, on: bool) -> list[PeriodicTask]:
+    changed = [row for row in rows if row.enabled != on]
+    with transaction.atomic():
+        for start in range(0, len(changed), PAGE):
+            keys = [row.pk for row in changed[start : start + PAGE]]
+            PeriodicTask.objects.filter(pk__in=keys).update(enabled=on)
+    for row in changed:
+        row.enabled = on
+    return changed
+
+
+def run_now(app: App, rows: Iterable[PeriodicTask]) -> dict[str, AsyncResult[Any]]:
+    """Call the tasks of rows now, beside their schedules; return the results by the rows' names.
+
+    Raises:
+        OperationFailed: one of them cannot be used; then none is called.
+    """
+    chosen = list(rows)
+    entries = [_usable(scheduled) for scheduled in described(app, chosen, known=False)]
+    return dict(zip([entry.name for entry in entries], meaning.call(entries), strict=True))
+
+
+def _usable(scheduled: Scheduled) -> Entry:
+    if scheduled.entry is None:
+        name = scheduled.row.name
+        raise OperationFailed(f"Periodic task {name!r} cannot be run: {scheduled.problem} Nothing was called.")
+    return scheduled.entry
+
+
+def override(app: App, rows: Iterable[PeriodicTask]) -> list[PeriodicTask]:
+    """Let rows of the settings' entries be changed: from now on they count, not the settings.
+
+    Raises:
+        OperationFailed: a row is not one of those, or its entry cannot be written down; then nothing is changed.
+    """
+    entries = settings_entries(app)
+    chosen = list(rows)
+    with transaction.atomic():
+        for row in chosen:
+            entry = entries.get(row.name)
+            if row.origin != PeriodicTask.SETTINGS:
+                raise OperationFailed(
+                    f"Periodic task {row.name!r} is not of the settings: it can be changed as it is. Nothing was done."
+                )
+            if entry is None:
+                raise OperationFailed(f"The settings have no {row.name!r} that can be used. Nothing was changed.")
+            try:
+                _become(row, row_of(entry, app), PeriodicTask.DATABASE, row.enabled and entry.enabled)
+            except EntryError as exc:
+                raise OperationFailed(
+                    f"Periodic task {row.name!r} cannot be kept in the database: {exc.problem} Nothing was changed."
+                ) from exc
+    return chosen
+
+
+def restore(app: App, rows: Iterable[PeriodicTask]) -> list[PeriodicTask]:
+    """Let entries of the settings count again, and not the rows that stand in their place.
+
+    Raises:
+        OperationFailed: the settings have no entry of a row's name; then nothing is changed.
+    """
+    entries = settings_entries(app)
+    chosen = list(rows)
+    with transaction.atomic():
+        for row in chosen:
+            if row.name not in entries:
+                raise OperationFailed(
+                    f"The settings have no entry {row.name!r}.{suggestion(row.name, entries)} Nothing was changed."
+                )
+            _become(row, mirror_of(entries[row.name], app), PeriodicTask.SETTINGS, True)
+    return chosen
+
+
+def _become(row: PeriodicTask, other: PeriodicTask, origin: str, enabled: bool) -> None:
+    """Take over what another row says."""
+    for key in CONTENT:
+        setattr(row, key, getattr(other, key))
+    row.origin, row.enabled = origin, enabled
+    row.save()

@@ -1,0 +1,252 @@
+"""What a row of ``PeriodicTask`` means: its entry, what is wrong with it, when it fires.
+
+The model calls these by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone, tzinfo
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.utils.timezone import get_default_timezone, make_aware
+
+from django_tasks import publishing
+from django_tasks.async_result import result_of
+from django_tasks.beat.entry import Entry, EntryError
+from django_tasks.beat.messages import NAME_HEADER
+from django_tasks.beat.sources import definitions
+from django_tasks.current import get_current_app
+from django_tasks.exceptions import CeleriacError, EncodeError, ImproperlyConfigured, OperationalError
+from django_tasks.models import PeriodicTask
+from django_tasks.models.periodic import TypedEncoder
+from django_tasks.periodic import texts
+from django_tasks.producer import build_message
+from django_tasks.registry import tasks
+from django_tasks.schedules import as_zone, zone_of
+from django_tasks.serialization import json_dumps, json_loads
+
+if TYPE_CHECKING:
+    from django_tasks.app import App
+    from django_tasks.async_result import AsyncResult
+
+__all__ = ["entry_of", "forget", "in_words", "next_runs", "problems", "run_now"]
+
+logger = logging.getLogger("django_tasks.beat")
+
+#: Columns that are keys of a definition as they are, and the values with which they can be left out there.
+_PLAIN = {"timezone": "", "relative": False, "grace": None, "overlap": PeriodicTask.ALLOW, "jitter": 0.0,
+          "one_off": False, "enabled": True, "expires": None}  # fmt: skip
+_JSON: dict[str, Any] = {"args": [], "kwargs": {}, "options": {}}
+_INSTANTS = ("start_time", "end_time")
+#: What stands for a key that has to be there, and is wrong, while the others are looked at.
+_HARMLESS = {"task": "harmless", "schedule": 1.0}
+
+
+def entry_of(row: PeriodicTask, app: App, settings: Mapping[str, Any] | None = None) -> Entry:
+    """Return the beat's entry for a row; for one that shows an entry of the settings, that one.
+
+    Args:
+        settings: the settings' ``definitions``, where they have been asked for before.
+
+    Raises:
+        EntryError: the row cannot be used.
+    """
+    if row.origin == PeriodicTask.SETTINGS:
+        known = definitions(app) if settings is None else settings
+        if row.name not in known:
+            raise EntryError(row.name, "", "it is shown for the settings, and they have no such entry any more.")
+        entry = Entry.from_definition(row.name, known[row.name], app)
+        return replace(entry, enabled=entry.enabled and row.enabled)
+    return Entry.from_definition(row.name, definition_of(row, app), app)
+
+
+def definition_of(row: PeriodicTask, app: App, problem: Callable[[EntryError], None] | None = None) -> dict[str, Any]:
+    """Return what ``BEAT_SCHEDULE`` would have for a row.
+
+    Args:
+        problem: is told of values that cannot be read, which are then left out.
+
+    Raises:
+        EntryError: a value cannot be read, and nobody is to be told.
+    """
+    definition: dict[str, Any] = {"task": row.task}
+    readers: list[tuple[str, Callable[[], Any]]] = [("schedule", lambda: _schedule_of(row, app))]
+    for key, usual in _JSON.items():
+        if (value := getattr(row, key)) != usual:
+            readers.append((key, partial(typed, row.name, key, value)))
+    for key, read in readers:
+        try:
+            definition[key] = read()
+        except EntryError as exc:
+            if problem is None:
+                raise
+            problem(exc)
+    definition.update({key: value for key, usual in _PLAIN.items() if (value := getattr(row, key)) != usual})
+    if row.catch_up != PeriodicTask.ONCE:
+        definition["catch_up"] = {"all": row.catch_up_max} if row.catch_up == PeriodicTask.ALL else row.catch_up
+    instants = {key: getattr(row, key) for key in _INSTANTS} | {"since": row.changed_at}
+    definition.update({key: _aware(value) for key, value in instants.items() if value is not None})
+    return definition
+
+
+def _schedule_of(row: PeriodicTask, app: App) -> Any:
+    zone: tzinfo = timezone.utc
+    if row.kind == PeriodicTask.CLOCKED:  # for all others it does not matter yet
+        zone = zone_of(app)
+        with contextlib.suppress(ValueError):  # the entry says what is wrong with it
+            zone = as_zone(row.timezone) if row.timezone else zone
+    try:
+        return texts.parse(row.kind, row.schedule, zone, row.relative)
+    except (ValueError, TypeError, ImproperlyConfigured) as exc:
+        raise EntryError(row.name, "schedule", str(exc)) from exc
+
+
+def typed(name: str, key: str, value: Any) -> Any:
+    """Return a JSON column's value as a message has it: with dates and the like as such.
+
+    Raises:
+        EntryError: it holds what JSON cannot.
+    """
+    try:
+        json_dumps(value)
+        return value  # it can be sent as it is, so it has no typed values, which are refused
+    except EncodeError:
+        pass
+    try:
+        return json_loads(json.dumps(value, cls=TypedEncoder))
+    except (CeleriacError, TypeError, ValueError) as exc:
+        raise EntryError(name, key, str(exc)) from exc
+
+
+def _aware(instant: datetime) -> datetime:
+    # Naive with USE_TZ = False, where Django means its own zone.
+    return instant if instant.tzinfo else make_aware(instant, get_default_timezone())
+
+
+# -- what the model asks for
+
+
+def problems(row: PeriodicTask) -> dict[str, list[str]]:
+    """Return what is wrong with a row: column -> messages, each with the value and what to write instead."""
+    found: dict[str, list[str]] = {}
+    if row.origin == PeriodicTask.SETTINGS:
+        return found  # the settings' to correct; the row only shows them
+
+    def note(exc: EntryError) -> None:
+        found.setdefault(exc.key or "name", []).append(exc.problem)
+
+    app = get_current_app()
+    name = row.name
+    definition = _HARMLESS | definition_of(row, app, note)
+    for _ in range(len(definition) + 1):  # the error for one key hides those of the others
+        try:
+            entry = Entry.from_definition(name, definition, app)
+            replace(entry, enabled=True).next_runs(None, datetime.now(timezone.utc), 1)
+            break
+        except EntryError as exc:
+            note(exc)
+            if not exc.key:
+                name = "unnamed"
+            elif exc.key in _HARMLESS:
+                definition[exc.key] = _HARMLESS[exc.key]
+            elif definition.pop(exc.key, None) is None:
+                break
+        except Exception as exc:  # dates beyond all calendars, for one
+            note(EntryError(name, "schedule", f"{row.schedule!r:.100} leads to no next run: {exc!r}. Change it."))
+            break
+    for key in _JSON:
+        if key not in found and (why := _unstorable(getattr(row, key))):
+            found[key] = [why]
+    return found
+
+
+def _unstorable(value: Any) -> str:
+    """Return why a database could not store a value as JSON; empty if it can."""
+    try:
+        text = json.dumps(value, cls=TypedEncoder, allow_nan=False)
+    except (CeleriacError, TypeError, ValueError) as exc:
+        return f"{value!r:.100} cannot be written as JSON: {exc}. Give something simpler."
+    return "It holds the character NUL, which databases cannot store. Take it out." if "\\u0000" in text else ""
+
+
+def in_words(row: PeriodicTask) -> str:
+    """Return the schedule of a row in words, with its time zone where it has one of its own."""
+    try:
+        text = str(_schedule_of(row, get_current_app()).human_readable)
+    except Exception:  # a class of the project's own, or nothing that can be read
+        text = row.schedule
+    return f"{text} ({row.timezone})" if row.timezone else text
+
+
+def checked_entry(row: PeriodicTask) -> Entry:
+    """Return the entry of a row.
+
+    Raises:
+        ValidationError: the row cannot be used.
+    """
+    try:
+        return entry_of(row, get_current_app())
+    except EntryError as exc:
+        raise ValidationError({exc.key or NON_FIELD_ERRORS: exc.problem}) from exc
+
+
+def run_now(row: PeriodicTask) -> AsyncResult[Any]:
+    """Call the task of a row (``PeriodicTask.run_now``)."""
+    return call([checked_entry(row)])[0]
+
+
+def call(entries: Sequence[Entry]) -> list[AsyncResult[Any]]:
+    """Call the tasks of entries, beside their schedules, in few round trips; return their results in this order."""
+    app = get_current_app()
+    given = [_call_options(entry) for entry in entries]
+    messages = [
+        build_message(app, entry.task, entry.args, entry.kwargs, options, tasks.get(entry.task))
+        for entry, options in zip(entries, given, strict=True)
+    ]
+    ways = [{key: options.get(key) for key in publishing.PUBLISH_OPTIONS} for options in given]
+    for way, group in itertools.groupby(zip(ways, messages, strict=True), key=lambda pair: pair[0]):
+        publishing.publish(app, [message for _, message in group], way)
+    return [result_of(message, app, app, options) for message, options in zip(messages, given, strict=True)]
+
+
+def _call_options(entry: Entry) -> dict[str, Any]:
+    options = dict(entry.options)
+    if entry.expires is not None:
+        options["expires"] = entry.expires
+    options["headers"] = {**(options.get("headers") or {}), NAME_HEADER: entry.name}
+    return options
+
+
+def next_runs(row: PeriodicTask, n: int, now: datetime | None) -> list[datetime]:
+    """Return when a row fires next (``PeriodicTask.next_runs``)."""
+    entry = checked_entry(row)
+    store = get_current_app().broker.claim_store
+    state = store.states([row.name]).get(row.name) if store is not None and row.pk else None
+    try:
+        return entry.next_runs(state, now or datetime.now(timezone.utc), n)
+    except Exception as exc:  # a schedule of the project's own
+        raise ValidationError({"schedule": f"Its next runs cannot be told: {exc!r}."}) from exc
+
+
+def forget(names: Sequence[str]) -> None:
+    """Forget what became of entries that are deleted, so that new ones of these names begin afresh.
+
+    Not of those that the settings have too: they go on.
+    """
+    app = get_current_app()
+    store, kept = app.broker.claim_store, definitions(app)
+    names = [name for name in names if name not in kept]
+    if store is None or not names:
+        return
+    try:
+        store.forget(names)
+    except OperationalError as exc:  # the rows are gone, which is what counts
+        logger.warning("What became of %s could not be deleted: %s", ", ".join(names[:3]), exc)

@@ -1,0 +1,151 @@
+"""The schedule in settings and code: Celery's names, Celery's ways to say it, and what ``manage.py check`` finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from django_tasks import App
+from django_tasks.beat.sources import SettingsSource
+from django_tasks.beat_checks import unfit_entries
+from django_tasks.schedules import crontab
+from tests.beat.simulation import every
+from tests.running import app_of_test
+
+
+@pytest.fixture
+def app() -> Iterator[App]:
+    with app_of_test() as app:
+        yield app
+
+
+@pytest.mark.parametrize("name", ["BEAT_SCHEDULE", "CELERY_BEAT_SCHEDULE", "CELERYBEAT_SCHEDULE"])
+def test_names_of_the_setting(app: App, settings: Any, name: str) -> None:
+    setattr(settings, name, {"clean": every(crontab(minute=0))})
+    assert [each.name for each in SettingsSource(app).entries()] == ["clean"]
+
+
+def test_entries_in_the_program(app: App) -> None:
+    app.conf.beat_schedule = {"clean": every(10)}
+    app.conf.beat_schedule["more"] = every(20)
+    assert [each.name for each in SettingsSource(app).entries()] == ["clean", "more"]
+
+
+def test_entries_that_are_added(app: App, job: Any) -> None:
+    name = app.add_periodic_task(10.0, job.s("hello").set(queue="q"), name="add every 10", expires=5)
+    assert name == "add every 10"
+    app.add_periodic_task(crontab(hour=7), job.s("a", k=1), args=("first",), kwargs={"m": 2}, catch_up="none", jitter=3)
+    app.add_periodic_task(60, job)
+    app.add_periodic_task(60, "elsewhere.task")
+    first, second, third, fourth = SettingsSource(app).entries()
+    assert (first.name, first.task, first.args) == ("add every 10", "tests.job", ("hello",))
+    assert first.options == {"queue": "q", "expires": 5}
+    assert (second.args, second.kwargs, second.catch_up, second.jitter) == (("first", "a"), {"k": 1, "m": 2}, "none", 3)
+    assert second.name == repr(job.s("first", "a", k=1, m=2))
+    assert (third.task, fourth.task) == ("tests.job", "elsewhere.task")
+
+
+def test_receivers_are_told_once_when_the_app_is_ready(app: App) -> None:
+    told: list[str] = []
+
+    @app.on_after_configure.connect
+    def configured(sender: App, **kwargs: Any) -> None:
+        told.append(f"configured {kwargs['source'].beat_schedule}")
+        sender.add_periodic_task(1, "t", name="x")
+
+    @app.on_after_finalize.connect
+    def finalized(sender: App, **kwargs: Any) -> None:
+        told.append("finalized")
+
+    app.finalize()
+    app.finalize()
+    assert told == ["configured {}", "finalized"]
+    assert list(app.periodic_tasks) == ["x"]
+
+
+def test_receivers_that_come_late_are_told_at_once(app: App) -> None:
+    """As of an app that stands behind django_tasks in INSTALLED_APPS and connects in its ready()."""
+    app.finalize()
+
+    @app.on_after_configure.connect
+    def configured(sender: App, **kwargs: Any) -> None:
+        sender.add_periodic_task(1, "t", name="late")
+
+    assert list(app.periodic_tasks) == ["late"]
+
+
+def test_names_that_are_made(app: App, job: Any, caplog: pytest.LogCaptureFixture) -> None:
+    long = app.add_periodic_task(10, job.s("x" * 500))
+    assert len(long) == 200
+    assert app.add_periodic_task(10, job.s("x" * 499 + "y")) != long
+    assert len(SettingsSource(app).entries()) == 2
+    app.add_periodic_task(10, job.s("x" * 500))
+    assert caplog.text == ""
+    app.add_periodic_task(20, job.s("x" * 500))
+    assert "is there with another schedule, which is replaced" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, True),
+        ({"acks_late": False}, False),
+        ({"acks_late": False, "track_started": True}, True),
+        ({"acks_late": False, "track_started": True, "ignore_result": True}, False),
+    ],
+)
+def test_overlap_that_nobody_can_tell(app: App, options: dict[str, Any], told: bool) -> None:
+    app.task(name="tests.other", **options)(lambda: None)
+    app.conf.beat_schedule = {"a": {"task": "tests.other", "schedule": 5, "overlap": "skip"}}
+    assert [number for number, *_ in findings(app)] == ([] if told else ["django_tasks.E007"])
+
+
+def findings(app: App) -> list[tuple[str | None, str, str]]:
+    return [(each.id, each.msg, str(each.hint)) for each in unfit_entries(app.conf)]
+
+
+def test_nothing_is_found_in_what_is_right(app: App) -> None:
+    app.conf.beat_schedule = {"clean": every(10, timezone="Europe/Berlin", args=[1], options={"queue": "q"})}
+    assert findings(app) == []
+
+
+@pytest.mark.parametrize(
+    ("definition", "words"),
+    [
+        (every(10, tiemzone="UTC"), "tiemzone: there is no such key. Did you mean timezone?"),
+        (every("0 0 31 2 *"), "never due"),
+        (every(10, args=[object()]), "cannot be sent"),
+        (every(10, options={"priority": "high"}), "cannot be sent: priority must be a whole number"),
+        ({"schedule": 5}, "task: it is missing"),
+    ],
+)
+def test_entries_that_cannot_be(app: App, definition: dict[str, Any], words: str) -> None:
+    app.conf.beat_schedule = {"clean": definition}
+    [(number, text, hint)] = findings(app)
+    assert number == "django_tasks.E006"
+    assert "Entry 'clean' of the schedule" in text
+    assert words in text
+    assert hint
+
+
+def test_a_task_that_there_is_not(app: App) -> None:
+    app.conf.beat_schedule = {"clean": {"task": "tests.jbo", "schedule": 5}}
+    [(number, text, hint)] = findings(app)
+    assert number == "django_tasks.W007"
+    assert (
+        text
+        == "Entry 'clean' of the schedule is for the task 'tests.jbo', which there is not here. Did you mean tests.job?"
+    )
+    assert "Correct the name" in hint
+
+
+def test_added_entries_are_looked_at_too(app: App) -> None:
+    app.add_periodic_task(0, "tests.job", name="never")
+    assert [number for number, *_ in findings(app)] == ["django_tasks.E006"]
+
+
+def test_a_value_that_the_setting_does_not_take(app: App, settings: Any) -> None:
+    settings.BEAT_SCHEDULE = ["clean"]
+    assert findings(app) == []  # E001 says it

@@ -1,0 +1,169 @@
+"""``manage.py tasks schedule``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.utils.timezone import now
+
+from django_tasks import App
+from django_tasks.brokers.beat import EntryState
+from django_tasks.models import PeriodicTask
+from django_tasks.schedules import crontab
+from tests.running import drain
+from tests.test_tasks_command import tasks
+
+Make = Callable[..., PeriodicTask]
+ADD, FAIL = "tests.testapp.tasks.add", "tests.testapp.tasks.fail"
+
+
+@pytest.fixture(autouse=True)
+def no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing say how wide the output may be: pytest-xdist does."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture
+def scheduled_app(database_app: App) -> App:
+    """An app with two entries in its settings."""
+    database_app.conf.beat_schedule = {
+        "nightly": {"task": ADD, "schedule": crontab(30, 2), "args": [1, 2], "options": {"priority": 5}},
+        "often": {"task": ADD, "schedule": 10.0, "args": [3, 4]},
+    }
+    return database_app
+
+
+def fired(app: App, name: str, task_id: str, ago: float) -> None:
+    """Let the store say that an entry has fired."""
+    store = app.broker.claim_store
+    at = now().timestamp() - ago
+    store.add([EntryState(name, at - 60, at - 60, slot=at, fired=at, runs=3, last_id=task_id)])
+
+
+def by_name(data: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {each["name"]: each for each in data}
+
+
+def test_it_lists_the_settings_and_the_database(scheduled_app: App, make: Make) -> None:
+    make("sums", kind="cron", schedule="0 7 * * mon", timezone="Europe/Berlin")
+    ran = tasks("schedule")
+    assert ran.code == 0, ran.err
+    assert [line.split()[0] for line in ran.out.splitlines()] == ["NAME", "nightly", "often", "sums"]
+    assert "every 10 seconds" in ran.out
+    assert "at 07:00 on Monday (Europe/Berlin)" in ran.out
+    data = by_name(tasks("schedule", "--json").json)
+    assert (data["often"]["from"], data["sums"]["from"]) == ("settings", "database")
+    assert data["nightly"]["next_run"].endswith("02:30:00Z")
+    assert data["nightly"]["last_run"] is None
+
+
+def test_it_tells_of_last_runs(scheduled_app: App, make: Make) -> None:
+    good, bad = scheduled_app.send_task(ADD, [1, 2]), scheduled_app.send_task(FAIL)
+    drain(scheduled_app)
+    waits = scheduled_app.send_task(ADD, [1, 2])
+    for name, result in (("good", good), ("bad", bad), ("waits", waits)):
+        make(name)
+        fired(scheduled_app, name, result.id, 20)
+    data = by_name(tasks("schedule", "--json").json)
+    assert [data[name]["last_state"] for name in ("good", "bad", "waits", "often")] == [
+        "SUCCESS", "FAILURE", "waiting", None
+    ]  # fmt: skip
+    assert data["good"]["last_id"] == good.id
+    assert data["good"]["runs"] == 3
+    (line,) = [line for line in tasks("schedule").out.splitlines() if line.startswith("good")]
+    assert "20 s ago" in line or "21 s ago" in line
+
+
+def test_it_chooses(scheduled_app: App, make: Make) -> None:
+    make("fails", task=FAIL)
+    assert [each["name"] for each in tasks("schedule", "--json", "--task", FAIL).json] == ["fails"]
+    assert [each["name"] for each in tasks("schedule", "--json", "--name", "NIGHT").json] == ["nightly"]
+    ran = tasks("schedule", "--limit", 1)
+    assert "--limit N shows more" in ran.err
+
+
+def test_it_says_what_is_broken(scheduled_app: App, make: Make) -> None:
+    make("sums", schedule="often")
+    ran = tasks("schedule")
+    assert "broken" in ran.out
+    assert "sums never runs: 'often' is no interval" in ran.err
+
+
+def test_show_lists_next_runs(scheduled_app: App) -> None:
+    ran = tasks("schedule", "show", "nightly", "-n", 3, "--json")
+    assert [run[11:] for run in ran.json["next_runs"]] == ["02:30:00Z"] * 3
+    text = tasks("schedule", "show", "nightly").out
+    assert "Next runs" in text
+    assert text.count(" 02:30:00 UTC (in ") == 5
+
+
+def test_pause_and_resume(scheduled_app: App, make: Make) -> None:
+    make("sums")
+    ran = tasks("schedule", "pause", "sums", "often")
+    assert ran.out.splitlines() == [f"{name} is paused; beats heed it within 2 s." for name in ("sums", "often")]
+    data = by_name(tasks("schedule", "--json").json)
+    assert {name: each["condition"] for name, each in data.items()} == {"nightly": "on", "often": "off", "sums": "off"}
+    assert "Nothing to pause" in tasks("schedule", "pause", "sums").out
+    assert tasks("schedule", "resume", "--all", "--json").json == {"verb": "resume", "names": ["often", "sums"]}
+
+
+def test_run(scheduled_app: App, make: Make) -> None:
+    make("sums", enabled=False)
+    ran = tasks("schedule", "run", "sums", "nightly", "--json")
+    assert [each["name"] for each in ran.json] == ["sums", "nightly"]
+    drain(scheduled_app)
+    assert [scheduled_app.AsyncResult(each["id"]).get(timeout=1) for each in ran.json] == [3, 3]
+
+
+def test_override_and_restore(scheduled_app: App) -> None:
+    assert tasks("schedule", "override", "nightly").code == 0
+    row = PeriodicTask.objects.get(name="nightly")
+    assert (row.origin, row.kind, row.schedule, row.options) == ("database", "crontab", "30 2 * * *", {"priority": 5})
+    row.schedule = "0 5 * * *"
+    row.save()
+    assert by_name(tasks("schedule", "--json").json)["nightly"]["schedule"] == "at 05:00"
+    assert tasks("schedule", "restore", "--all", "--json").json["names"] == ["nightly"]
+    assert by_name(tasks("schedule", "--json").json)["nightly"]["from"] == "settings"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["pause", "oftne"], 1, "There is no periodic task 'oftne'. Did you mean often?"),
+        (["run"], 2, "Give the names of periodic tasks, or --all"),
+        (["override", "sums"], 1, "Periodic task 'sums' is not of the settings"),
+        (["restore", "sums"], 1, "The settings have no entry 'sums'"),
+        (["run", "broken"], 1, "Periodic task 'broken' cannot be run: 'often' is no interval"),
+        (["override", "own"], 1, "Periodic task 'own' cannot be kept in the database"),
+    ],
+)
+def test_what_cannot_be_done(scheduled_app: App, make: Make, arguments: list[str], code: int, message: str) -> None:
+    make("sums")
+    make("broken", schedule="often")
+    own = {"own": {"task": ADD, "schedule": Payday()}}
+    scheduled_app.conf.beat_schedule = {**scheduled_app.conf.beat_schedule, **own}
+    before = list(PeriodicTask.objects.filter(origin="database").values())
+    ran = tasks("schedule", *arguments)
+    assert (ran.code, ran.out) == (code, "")
+    assert message in ran.err
+    assert list(PeriodicTask.objects.filter(origin="database").values()) == before
+
+
+class Payday(crontab):
+    """A schedule of a project's own."""
+
+
+def test_a_schedule_of_one_s_own_is_listed(scheduled_app: App) -> None:
+    scheduled_app.conf.beat_schedule = {"own": {"task": ADD, "schedule": Payday(0, 9), "args": [1, 1]}}
+    (each,) = tasks("schedule", "--json").json
+    assert (each["kind"], each["condition"]) == ("custom", "on")
+    ran = tasks("schedule", "run", "own", "--json")
+    drain(scheduled_app)
+    assert scheduled_app.AsyncResult(ran.json[0]["id"]).get(timeout=1) == 2
+
+
+def test_json_is_json(scheduled_app: App) -> None:
+    assert json.loads(tasks("schedule", "show", "often", "--json").out)["args"] == [3, 4]
