@@ -62,6 +62,7 @@ def add_database() -> Iterator[AddDatabase]:
     drop()
 
 
+@pytest.mark.django_db  # since Django 6.1 its own checks of models ask the database what it can do
 class TestRegistration:
     def test_django_runs_them(self, settings: Any) -> None:
         settings.CELERY_BROKER_URL = "amqp://localhost"
@@ -83,6 +84,7 @@ class TestServers:
         found = django_checks.run_checks(tags=[django_checks.Tags.security], include_deployment_checks=True)
         return [(str(each.id), each.msg) for each in found if str(each.id).startswith("django_tasks")]
 
+    @pytest.mark.django_db
     def test_a_server_that_deletes(self, settings: Any) -> None:
         require("redis")
         with Redis("--maxmemory-policy", "allkeys-lru") as server:

@@ -175,7 +175,7 @@ def test_a_beat_that_dies_between_claim_and_messages(redis_world: World, before:
     assert redis_world.slots("a") == [100]
 
 
-@pytest.mark.parametrize("seconds", [2.0, 8.0, 400.0, 100_000.0])
+@pytest.mark.parametrize("seconds", [2.0, 8.0, 400.0, 20_000.0])
 def test_a_beat_that_stands_still_between_claim_and_messages(redis_world: World, seconds: float) -> None:
     """However long: what it sends then has been sent."""
     schedule = {"a": every(7, catch_up="all")} if seconds < 1000 else {"a": every(1000, catch_up="all")}
