@@ -2,8 +2,9 @@
 
 Exit code 0 for yes, 1 for no, 2 for misuse.
 
-FILE is the worker's ``--healthcheck-file``. Alive: its supervisor and janitor go round, and so does every slot that
-runs no task; how long a task runs is no matter of health. ``--ready``: the broker has answered lately, too.
+FILE is the worker's ``--healthcheck-file``. Alive: its supervisor and janitor go round, and so do every slot that
+runs no task and the beat of ``-B``; how long a task runs is no matter of health. ``--ready``: the broker has answered
+lately, too.
 
 This module imports neither Django nor the rest of the package; a probe runs every few seconds. The layout is that of
 ``worker/shared.py``; in every version it begins with the eight bytes and the version that are looked at here first.
@@ -19,6 +20,8 @@ import time
 VERSION = 1
 #: Seconds: how old a sign of the supervisor or the janitor, of an idle slot, of the broker may be.
 PROCESS_AGE, SLOT_AGE, BROKER_AGE = 15.0, 30.0, 20.0
+#: And of the beat: its supervisor replaces one that hangs after 60, which mostly is all that it takes.
+BEAT_AGE = 90.0
 
 
 def problem(data: bytes, now: float, ready: bool) -> str | None:
@@ -42,6 +45,9 @@ def problem(data: bytes, now: float, ready: bool) -> str | None:
         return f"the supervisor has not gone round for {now - supervisor:.0f} s"
     if now - janitor > PROCESS_AGE:
         return f"the janitor has not gone round for {now - janitor:.0f} s"
+    (beat,) = struct.unpack_from("=d", data, 104)
+    if beat and now - beat > BEAT_AGE:
+        return f"the beat has not gone round for {now - beat:.0f} s"
     for number in range(struct.unpack_from("=q", data, 56)[0]):
         state, _, pid, tick = struct.unpack_from("=BB6xqd", data, 128 + 512 * number)
         frozen = struct.unpack_from("=d", data, 128 + 512 * number + 40)[0]

@@ -64,6 +64,13 @@ def test_the_janitor_hangs(page: Page) -> None:
     assert problem(page) == "the janitor has not gone round for 16 s"
 
 
+def test_a_beat_hangs(page: Page) -> None:
+    page.beat_tick = NOW - 90
+    assert problem(page) is None
+    page.beat_tick = NOW - 91
+    assert problem(page) == "the beat has not gone round for 91 s"
+
+
 def test_an_idle_loop_hangs(page: Page) -> None:
     page.seats[1].tick = NOW - 31
     assert problem(page) == "the loop of process 42 has not gone round for 31 s"

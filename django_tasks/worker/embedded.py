@@ -6,14 +6,16 @@ import logging
 import os
 import signal
 import threading
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from django.db import connections
 
 from django_tasks import signals
 from django_tasks.beat.service import Beat, make_scheduler
-from django_tasks.worker import shared
 from django_tasks.worker.forks import fork, how_it_ended
+from django_tasks.worker.shared import Page
 
 if TYPE_CHECKING:
     from django_tasks.app import App
@@ -22,6 +24,9 @@ logger = logging.getLogger("django_tasks.worker")
 
 #: Seconds after which a beat that has died is replaced.
 PAUSE = 1.0
+#: Seconds that a round may take, twice what the longest wait for a lock takes; and the first one, in which all entries
+#: are read. Killing a beat loses nothing, but one that needed longer to read them would never get anywhere.
+SILENCE, LOADING = 60.0, 600.0
 
 
 class BeatChild:
@@ -29,25 +34,27 @@ class BeatChild:
 
     Args:
         app: whose schedule it is.
+        page: where it gives signs of life.
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, page: Page) -> None:
         self.app = app
+        self.page = page
         self.pid = 0
+        self._began = 0.0
         self._fork_after = 0.0
-        self._stopped_since: float | None = None
 
     def watch(self, now: float) -> None:
-        """Start it, again where it has died; kill it when it has been stopped for as long as a lease."""
+        """Start it, again where it has died; kill it when it does not go round, whatever holds it up."""
         if not self.pid:
             if now >= self._fork_after:
                 self._fork(now)
-        elif shared.condition(self.pid) is not shared.Condition.STOPPED:
-            self._stopped_since = None
-        elif self._stopped_since is None:
-            self._stopped_since = now
-        elif now - self._stopped_since > self.app.broker.lease:
-            logger.error("The beat has been stopped for %g s and is killed", self.app.broker.lease)
+            return
+        tick = self.page.beat_tick
+        silence = now - max(tick, self._began)
+        if silence > (SILENCE if tick > self._began else LOADING):
+            logger.error("The beat has not gone round for %.0f s and is killed", silence)
+            self.page.beat_tick = tick or self._began  # so that the probe sees one that never did
             os.kill(self.pid, signal.SIGKILL)
 
     def _fork(self, now: float) -> None:
@@ -57,7 +64,7 @@ class BeatChild:
 
         def work() -> int:
             # Here and not before the fork, since it looks at servers.
-            beat = Beat(make_scheduler(self.app))
+            beat = Beat(make_scheduler(self.app), _sign_of_life(self.page))
             beats.append(beat)
             _say_begun(beat)
             beat.loop(lambda: bool(told) or os.getppid() != parent)
@@ -68,6 +75,7 @@ class BeatChild:
             for beat in beats:
                 beat.stop()
 
+        self._began = now
         try:
             self.pid = fork(work, "Beat", stop)
         except OSError as exc:
@@ -76,7 +84,7 @@ class BeatChild:
 
     def died(self, status: int, now: float, intended: bool) -> None:
         """Take note that it has ended, in good order if that was ``intended``."""
-        self.pid, self._stopped_since, self._fork_after = 0, None, now + PAUSE
+        self.pid, self._fork_after = 0, now + PAUSE
         if not intended:
             logger.error("The beat %s and is replaced", how_it_ended(status))
 
@@ -87,10 +95,10 @@ class BeatChild:
 
 
 class BeatThread:
-    """A thread with a beat in it. Args: as for ``BeatChild``."""
+    """A thread with a beat in it. Args: as for ``BeatChild``. If it hangs, only the probe can tell."""
 
-    def __init__(self, app: App) -> None:
-        self.beat = Beat(make_scheduler(app))
+    def __init__(self, app: App, page: Page) -> None:
+        self.beat = Beat(make_scheduler(app), _sign_of_life(page))
         self._thread = threading.Thread(target=self._run, name="beat", daemon=True)
 
     def start(self) -> None:
@@ -108,6 +116,13 @@ class BeatThread:
         """End, and wait for that for a moment."""
         self.beat.stop()
         self._thread.join(2.0)
+
+
+def _sign_of_life(page: Page) -> Callable[[bool], object]:
+    def note(went_well: bool) -> None:
+        page.beat_tick = time.monotonic()
+
+    return note
 
 
 def _say_begun(beat: Beat) -> None:

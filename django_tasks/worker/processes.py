@@ -48,7 +48,7 @@ class Processes:
         #: Seats by process id.
         self.workers: dict[int, list[Seat]] = {}
         self.janitor_pid = 0
-        self.beat = BeatChild(app) if options.beat else None
+        self.beat = BeatChild(app, page) if options.beat else None
         #: When the next fork may be: after a quick death, not at once.
         self.fork_after = self.janitor_after = 0.0
         self._started: dict[int, float] = {}

@@ -198,6 +198,8 @@ class Page:
     #: For how many processes there is work, and how often the janitor has counted that.
     demand = Field(88, "q")
     reports = Field(96, "q")
+    #: When the beat of ``-B`` last went round; 0 until it has for the first time.
+    beat_tick = Field(104, "d")
 
     base = 0
 

@@ -47,7 +47,7 @@ class SingleWorker:
             take_seat(seat, options.hostname, os.getpid())
         self.process = WorkerProcess(app, options, page, page.seats, RateLimiter(app.tasks.values()), None)
         self.process.on_ready, self.process.on_end = self._say_ready, self._say_stopping
-        self.beat = BeatThread(app) if options.beat else None
+        self.beat = BeatThread(app, page) if options.beat else None
         self.janitor = Janitor(app, options, page, janitor_identity(options))
         #: When tasks have to have ended, once the worker was told to stop.
         self.deadline = 0.0

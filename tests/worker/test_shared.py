@@ -55,6 +55,7 @@ def test_fields_of_the_header_do_not_overlap(page: Page) -> None:
     values = {
         "supervisor_pid": 1, "supervisor_tick": 2.5, "janitor_pid": 3, "janitor_tick": 4.5, "broker_tick": 5.5,
         "stopping": 2, "paused": 1, "drained": 1, "wanted": 7, "shutdown_ordered": 1,
+        "demand": 8, "reports": 9, "beat_tick": 10.5,
     }  # fmt: skip
     for name, value in values.items():
         setattr(page, name, value)
