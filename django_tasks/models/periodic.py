@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: By name: what a row means is known to the beat, which stands on these tables.
 _MEANING = "django_tasks.periodic.meaning"
+#: Columns that a row which shows an entry of the settings has of its own.
+_SHOWN_BESIDE = {"enabled", "description", "version", "changed_at"}
 
 
 class TypedEncoder(json.JSONEncoder):
@@ -35,18 +38,33 @@ class PeriodicTaskQuerySet(models.QuerySet["PeriodicTask"]):
     """Rows, with every way of changing many of them told to the beats."""
 
     def update(self, **values: Any) -> int:
-        """Change rows; running beats learn of it as of any change."""
+        """Change rows; running beats learn of it as of any change.
+
+        Raises:
+            ValidationError: a row among them shows an entry of the settings, and would go on to count as they say.
+        """
         self._for_write = True
+        if "origin" not in values and values.keys() - _SHOWN_BESIDE:
+            self._refuse_mirrors()
         with transaction.atomic(using=self.db):
             number, at = PeriodicVersion.count(self.db)
             changed: int = super().update(**{"changed_at": at, **values, "version": number})
             return changed
 
+    def _refuse_mirrors(self) -> None:
+        name = self.filter(origin=PeriodicTask.SETTINGS).values_list("name", flat=True).first()
+        if name is not None:
+            raise ValidationError(
+                f"{name!r} shows an entry of the settings, which this would not change. Override it first "
+                f"(`manage.py tasks schedule override {shlex.quote(name)}`), or leave such rows out with "
+                "filter(origin=PeriodicTask.DATABASE). Nothing was changed."
+            )
+
     def bulk_create(self, objs: Iterable[PeriodicTask], *args: Any, **kwargs: Any) -> list[PeriodicTask]:
         """Add rows; as in Django, ``clean`` is the caller's to call."""
         rows = list(objs)
         if kwargs.get("update_conflicts") and kwargs.get("update_fields"):
-            kwargs["update_fields"] = [*kwargs["update_fields"], "version", "changed_at"]
+            kwargs["update_fields"] = list({*kwargs["update_fields"], "origin", "version", "changed_at"})
         self._for_write = True
         with transaction.atomic(using=self.db):
             number, at = PeriodicVersion.count(self.db)
@@ -174,8 +192,19 @@ class PeriodicTask(models.Model):
             raise ValidationError(problems)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Write the row and let running beats know. A new one of a settings' entry's name takes its place."""
+        """Write the row and let running beats know.
+
+        A new one of a settings' entry's name takes its place; so does the one that shows the entry, when more is
+        changed of it than whether it is enabled.
+
+        Raises:
+            ValidationError: the rest of what that entry says cannot be kept in a row.
+        """
         using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
+        if self.origin == self.SETTINGS and not self._state.adding:
+            changed = _meant("override_by")(self, using, kwargs.get("update_fields"))
+            if changed and kwargs.get("update_fields") is not None:
+                kwargs["update_fields"] = {*kwargs["update_fields"], *changed}
         if kwargs.get("update_fields") is not None:
             kwargs["update_fields"] = {*kwargs["update_fields"], "version", "changed_at"}
         with transaction.atomic(using=using):  # so that the number of the change is visible with the change, not before

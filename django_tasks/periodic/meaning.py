@@ -9,13 +9,14 @@ import contextlib
 import itertools
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone, tzinfo
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.db import router
 from django.utils.timezone import get_default_timezone, make_aware
 
 from django_tasks import publishing
@@ -28,6 +29,7 @@ from django_tasks.exceptions import CeleriacError, EncodeError, ImproperlyConfig
 from django_tasks.models import PeriodicTask
 from django_tasks.models.periodic import TypedEncoder
 from django_tasks.periodic import texts
+from django_tasks.periodic.rows import CONTENT, row_of
 from django_tasks.producer import build_message
 from django_tasks.registry import tasks
 from django_tasks.schedules import as_zone, zone_of
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from django_tasks.app import App
     from django_tasks.async_result import AsyncResult
 
-__all__ = ["entry_of", "forget", "in_words", "next_runs", "problems", "run_now"]
+__all__ = ["entry_of", "forget", "in_words", "next_runs", "override_by", "problems", "run_now"]
 
 logger = logging.getLogger("django_tasks.beat")
 
@@ -137,7 +139,9 @@ def _aware(instant: datetime) -> datetime:
 def problems(row: PeriodicTask) -> dict[str, list[str]]:
     """Return what is wrong with a row: column -> messages, each with the value and what to write instead."""
     found: dict[str, list[str]] = {}
-    if row.origin == PeriodicTask.SETTINGS:
+    if row.origin == PeriodicTask.SETTINGS and not _changed_mirror(
+        row, router.db_for_write(PeriodicTask, instance=row)
+    ):
         return found  # the settings' to correct; the row only shows them
 
     def note(exc: EntryError) -> None:
@@ -234,6 +238,46 @@ def next_runs(row: PeriodicTask, n: int, now: datetime | None) -> list[datetime]
         return entry.next_runs(state, now or datetime.now(timezone.utc), n)
     except Exception as exc:  # a schedule of the project's own
         raise ValidationError({"schedule": f"Its next runs cannot be told: {exc!r}."}) from exc
+
+
+def override_by(row: PeriodicTask, using: str, columns: Collection[str] | None) -> set[str]:
+    """Let a row that shows an entry of the settings take its place if more of it is changed than its being enabled.
+
+    Args:
+        columns: those that are to be written; None for all.
+
+    Returns:
+        The columns that are to be written, too; none if it only shows the entry, as before.
+
+    Raises:
+        ValidationError: the entry cannot be kept in a row.
+    """
+    if not (name := _changed_mirror(row, using, columns)):
+        return set()
+    app, more = get_current_app(), {"origin"}
+    if (definition := definitions(app).get(name)) is not None:
+        try:
+            entry = Entry.from_definition(name, definition, app)
+            row_of(entry, app)  # what of it the row only shows would count
+        except EntryError as exc:
+            raise ValidationError(
+                f"{exc} So the row that shows it cannot be changed. Make a new PeriodicTask of this name, with all "
+                "that it is to have: it takes the place of the settings' entry."
+            ) from exc
+        if not entry.enabled and "enabled" not in (columns or ()):
+            row.enabled = False
+            more.add("enabled")
+    row.origin = PeriodicTask.DATABASE
+    return more
+
+
+def _changed_mirror(row: PeriodicTask, using: str, columns: Collection[str] | None = None) -> str:
+    """Return the name of the settings' entry that a row shows, if it was changed to say something else."""
+    looked_at = {"name", *CONTENT}.intersection({"name", *CONTENT} if columns is None else columns)
+    rows: Any = PeriodicTask.objects.using(using).filter(pk=row.pk, origin=PeriodicTask.SETTINGS)
+    there = rows.values("name", *looked_at).first() if looked_at else None
+    differs = there is not None and any(getattr(row, key) != there[key] for key in looked_at)
+    return str(there["name"]) if there is not None and differs else ""
 
 
 def forget(names: Sequence[str]) -> None:

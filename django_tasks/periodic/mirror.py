@@ -116,7 +116,7 @@ def _store(shown: Sequence[PeriodicTask], using: str, write: Callable[[Sequence[
 def _overwrite(rows: Any, shown: Sequence[PeriodicTask]) -> None:
     for row in shown:
         same = rows.filter(name=row.name, origin=PeriodicTask.SETTINGS)
-        same.update(**{key: getattr(row, key) for key in CONTENT})
+        same.update(origin=PeriodicTask.SETTINGS, **{key: getattr(row, key) for key in CONTENT})
 
 
 def _report(name: str, exc: Exception) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -254,6 +255,86 @@ def test_overriding_and_going_back(world: World) -> None:
     assert "often" not in world.fired(60)
     schedules.restore(world.app, [row])
     assert world.fired(30)["often"] >= 2
+
+
+@pytest.mark.parametrize("way", ["save", "some columns", "update_or_create", "bulk_create"])
+def test_changing_what_shows_an_entry_overrides_it(world: World, way: str) -> None:
+    row = PeriodicTask.objects.get(name="often")
+    row.schedule = "1 hour"
+    if way == "save":
+        row.full_clean()
+        row.save()
+    elif way == "some columns":
+        row.save(update_fields=["schedule"])
+    elif way == "update_or_create":
+        PeriodicTask.objects.update_or_create(name="often", defaults={"task": ADD, "schedule": "1 hour"})
+    else:
+        again = PeriodicTask(name="often", task=ADD, schedule="1 hour", args=[3, 4])
+        unique = {} if connection.vendor == "mysql" else {"unique_fields": ["name"]}
+        PeriodicTask.objects.bulk_create([again], update_conflicts=True, update_fields=["schedule"], **unique)
+    assert shown()["often"] == ("database", "1 hour", True)
+    assert PeriodicTask.objects.get(name="often").args == [3, 4]
+    assert "often" not in world.fired(60)
+
+
+def test_what_is_wrong_with_a_change_is_told(world: World) -> None:
+    row = PeriodicTask.objects.get(name="often")
+    row.full_clean()
+    row.schedule = "rubbish"
+    with pytest.raises(ValidationError, match="'rubbish' is no interval"):
+        row.full_clean()
+
+
+@pytest.mark.parametrize("columns", [None, ["enabled", "description"]])
+def test_what_a_row_has_beside_the_entry_overrides_nothing(world: World, columns: list[str] | None) -> None:
+    row = PeriodicTask.objects.get(name="often")
+    row.enabled, row.description = False, "not now"
+    row.save(update_fields=columns)
+    PeriodicTask.objects.filter(name="often").update(description="not now, either")
+    assert shown()["often"] == ("settings", "10 seconds", False)
+
+
+def test_many_rows_are_not_changed_past_the_settings(world: World) -> None:
+    synchronise(world.app)
+    rows = PeriodicTask.objects.filter(task=ADD)
+    with pytest.raises(ValidationError) as caught:
+        rows.update(schedule="1 hour")
+    assert caught.value.messages == [
+        "'nightly' shows an entry of the settings, which this would not change. Override it first (`manage.py tasks "
+        "schedule override nightly`), or leave such rows out with filter(origin=PeriodicTask.DATABASE). Nothing was "
+        "changed."
+    ]
+    often = PeriodicTask.objects.get(name="often")
+    often.schedule = "1 hour"
+    with pytest.raises(ValidationError, match="'often' shows an entry of the settings"):
+        PeriodicTask.objects.bulk_update([often], ["schedule"])
+    assert rows.filter(origin=PeriodicTask.DATABASE).update(schedule="1 hour") == 1
+    assert {name: schedule for name, (_, schedule, _) in shown().items()} == {
+        "nightly": "30 2 * * *", "often": "10 seconds", "sums": "1 hour",
+    }  # fmt: skip
+
+
+def test_what_is_off_in_the_settings_stays_off_unless_it_is_switched_on(scheduled_app: App) -> None:
+    scheduled_app.conf.beat_schedule["often"]["enabled"] = False
+    synchronise(scheduled_app)
+    PeriodicTask.objects.update_or_create(name="often", defaults={"schedule": "1 hour"})
+    assert shown()["often"] == ("database", "1 hour", False)
+    schedules.restore(scheduled_app, [PeriodicTask.objects.get(name="often")])
+    PeriodicTask.objects.update_or_create(name="often", defaults={"schedule": "1 hour", "enabled": True})
+    assert shown()["often"] == ("database", "1 hour", True)
+
+
+def test_what_a_row_cannot_say_is_not_overridden_by_half(scheduled_app: App) -> None:
+    scheduled_app.conf.beat_schedule["often"]["args"] = [object()]
+    synchronise(scheduled_app)
+    row = PeriodicTask.objects.get(name="often")
+    row.schedule = "1 hour"
+    for columns in (["schedule"], None):
+        with pytest.raises(ValidationError, match=r"(?s)'often'.*Make a new PeriodicTask of this name"):
+            row.save(update_fields=columns)
+    assert shown()["often"] == ("settings", "10 seconds", True)
+    PeriodicTask.objects.create(name="often", task=ADD, schedule="1 hour", args=[1, 2])
+    assert shown()["often"] == ("database", "1 hour", True)
 
 
 def test_deleting_what_overrides_brings_the_settings_back(world: World) -> None:
