@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django_tasks import producer, publishing
+from django_tasks.beat.calls import call_of, task_with_its_own
 from django_tasks.beat.entry import Entry
 from django_tasks.beat.slots import to_datetime
 from django_tasks.brokers.beat import Claim, ClaimStore, EntryState
@@ -48,12 +49,15 @@ def message_of(app: App, entry: Entry, slot: float) -> Message:
 
 def make_claim(app: App, store: ClaimStore, entry: Entry, state: EntryState, slots: tuple[float, ...], upto: float,
                now: float) -> Claim:  # fmt: skip
-    """Make the claim of slots, with their messages written.
+    """Make the claim of slots, with their messages written, or with calls where the task sends them by itself.
 
     Raises:
         Exception: whatever a route, a receiver of ``before_task_publish`` or a serializer of the user's raises.
     """
     messages = [message_of(app, entry, slot) for slot in slots]
+    if messages and (task := task_with_its_own(app, entry.task)) is not None:
+        calls = [call_of(task, entry, slot, message) for slot, message in zip(slots, messages, strict=True)]
+        return Claim(state, after_claim(state, upto, now, slots, messages), calls=calls)
     if messages:
         publishing.announce(app, messages, entry.options)
     claim = Claim(state, after_claim(state, upto, now, slots, messages), messages, slots)

@@ -243,7 +243,7 @@ class Scheduler:
                 continue
             self._unsure.discard(name)
             self.agenda.note(claim.after, plans[name])
-            if claim.messages:
+            if claim.messages or claim.calls:
                 fired.append(name)
             tell_claimed(claim, plans[name], now)
         if lost := [claim for claim in claims if claim.before.name not in won]:
@@ -262,7 +262,11 @@ class Scheduler:
                 self.agenda.note(item.state, Plan(next=now + LOCKED, first=item.first))
 
     def _won(self, claims: Sequence[Claim]) -> set[str]:
-        """Make claims; if that fails for what is in one of them, each by itself."""
+        """Make claims; those with calls, or if that fails for what is in one of them all, each by itself."""
+        calling = [claim for claim in claims if claim.calls]
+        if calling and len(claims) > 1:  # no call is made again since another one has failed
+            rest = [claim for claim in claims if not claim.calls]
+            return set().union(self._won(rest) if rest else (), *(self._won([claim]) for claim in calling))
         try:
             return self.store.claim(claims)
         except OperationalError:
@@ -272,8 +276,9 @@ class Scheduler:
                 return set().union(*(self._won([claim]) for claim in claims))
             (claim,) = claims
             logger.error("Entry %r cannot be sent, its run of %s is left out: %s", claim.before.name,
-                         shown(claim.slots), exc)  # fmt: skip
-            claim.messages, claim.slots, claim.written = (), (), []
+                         shown([*claim.slots, *(call.slot for call in claim.calls)]), exc,
+                         exc_info=bool(claim.calls))  # fmt: skip
+            claim.messages, claim.slots, claim.calls, claim.written = (), (), (), []
             claim.after = after_claim(claim.before, claim.after.done, claim.after.claimed_at)
             return self.store.claim(claims)
 

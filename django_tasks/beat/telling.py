@@ -27,9 +27,10 @@ def tell_claimed(claim: Claim, plan: Plan, now: float) -> None:
     if plan.passed:
         logger.info("Entry %r: %d runs up to %s are passed over, as the last one has not ended.", name, plan.passed,
                     shown([plan.upto or now]))  # fmt: skip
-    for slot, message in zip(claim.slots, claim.messages, strict=True):
+    sent = [(slot, each.task, each.id) for slot, each in zip(claim.slots, claim.messages, strict=True)]
+    for slot, task, number in sent + [(call.slot, call.task, call.id) for call in claim.calls]:
         late = f", {now - slot:.0f} s late" if now - slot > LATE else ""
-        logger.info("Entry %r: sent %s[%s], due at %s%s", name, message.task, message.id, shown([slot]), late)
+        logger.info("Entry %r: sent %s[%s], due at %s%s", name, task, number, shown([slot]), late)
 
 
 def guarded(entry: Entry, now: float, decide: Callable[[], Plan]) -> Plan:

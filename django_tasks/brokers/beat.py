@@ -6,10 +6,13 @@ of all that claim it from one and the same state, one wins.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from django_tasks.message import Message
+
+logger = logging.getLogger("django_tasks.beat")
 
 #: Seconds for which a claim without its messages is left to the beat that made it; then any beat sends them.
 UNSENT_AGE = 5.0
@@ -54,6 +57,23 @@ class EntryState:
         return self.fired is not None and self.fired > self.begun
 
 
+@dataclass(slots=True, frozen=True)
+class Call:
+    """A slot whose message the task sends by itself.
+
+    Attributes:
+        slot: the slot.
+        task: name of the task.
+        id: the task id that it is told to take.
+        make: lets it send.
+    """
+
+    slot: float
+    task: str
+    id: str
+    make: Callable[[], object]
+
+
 @dataclass(slots=True)
 class Claim:
     """A wish to bring an entry from one state to the next, and to send the messages that belong to that.
@@ -63,12 +83,14 @@ class Claim:
         after: the state that is to hold, with the next version.
         messages: what is to be sent with it, the oldest slot first; each has an id of its entry and slot.
         slots: the slots of these messages.
+        calls: made by whoever wins the claim, within its transaction where there is one; it has no messages then.
     """
 
     before: EntryState
     after: EntryState
     messages: Sequence[Message] = ()
     slots: Sequence[float] = ()
+    calls: Sequence[Call] = ()
     #: What the store has made of the messages, in its own form.
     written: list[object] = field(default_factory=list)
 
@@ -113,6 +135,20 @@ class ClaimStore:
             OperationalError: the server is away; each claim may have been made or not.
         """
         raise NotImplementedError
+
+    def call(self, claims: Iterable[Claim]) -> None:
+        """Make the calls of claims that hold already, whatever becomes of the calls: of one that fails nothing is left.
+
+        For stores in which that cannot be one transaction.
+        """
+        for claim in claims:
+            try:
+                for call in claim.calls:
+                    call.make()
+            except Exception as exc:  # what the user's own code raises
+                logger.error("Entry %r cannot be sent, its run is left out: %s", claim.before.name, exc,
+                             exc_info=True)  # fmt: skip
+                claim.calls = ()
 
     def send_left(self) -> int:
         """Send what beats have claimed and not sent within ``UNSENT_AGE``; return how many entries that was."""

@@ -50,6 +50,7 @@ class MemoryClaims(ClaimStore):
                     self.broker.send(claim.messages)
                     self.broker.claims[name] = claim.after
                     won.add(name)
+        self.call(claim for claim in claims if claim.before.name in won)
         return won
 
     def running(self, task_ids: Collection[str]) -> set[str]:

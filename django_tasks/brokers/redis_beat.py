@@ -101,6 +101,7 @@ class RedisClaims(ClaimStore):
             self._send({name: unsent for name, unsent in won.items() if unsent.messages})
         except OperationalError as exc:
             logger.error("Entries are claimed, and their messages will be sent when that is possible: %s", exc)
+        self.call(claim for claim in claims if claim.before.name in won)
         return set(won)
 
     def send_left(self) -> int:

@@ -18,6 +18,7 @@ from django_tasks.brokers.browse import Wanted
 from django_tasks.models import PeriodicTask
 from django_tasks.operations.look import OperationFailed, suggestion
 from django_tasks.periodic import meaning
+from django_tasks.periodic.calling import call_now
 from django_tasks.periodic.mirror import mirror_of, settings_entries, synchronise
 from django_tasks.periodic.rows import CONTENT, row_of
 
@@ -217,7 +218,7 @@ def run_now(app: App, rows: Iterable[PeriodicTask]) -> dict[str, AsyncResult[Any
     """
     chosen = list(rows)
     entries = [_usable(scheduled) for scheduled in described(app, chosen, known=False)]
-    return dict(zip([entry.name for entry in entries], meaning.call(entries), strict=True))
+    return dict(zip([entry.name for entry in entries], call_now(entries), strict=True))
 
 
 def _usable(scheduled: Scheduled) -> Entry:

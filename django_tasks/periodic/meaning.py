@@ -6,7 +6,6 @@ The model calls these by name.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -19,19 +18,15 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import router
 from django.utils.timezone import get_default_timezone, make_aware
 
-from django_tasks import publishing
-from django_tasks.async_result import result_of
 from django_tasks.beat.entry import Entry, EntryError
-from django_tasks.beat.messages import NAME_HEADER
 from django_tasks.beat.sources import definitions
 from django_tasks.current import get_current_app
 from django_tasks.exceptions import CeleriacError, EncodeError, ImproperlyConfigured, OperationalError
 from django_tasks.models import PeriodicTask
 from django_tasks.models.periodic import TypedEncoder
 from django_tasks.periodic import texts
+from django_tasks.periodic.calling import call_now
 from django_tasks.periodic.rows import CONTENT, row_of
-from django_tasks.producer import build_message
-from django_tasks.registry import tasks
 from django_tasks.schedules import as_zone, zone_of
 from django_tasks.serialization import json_dumps, json_loads
 
@@ -204,29 +199,7 @@ def checked_entry(row: PeriodicTask) -> Entry:
 
 def run_now(row: PeriodicTask) -> AsyncResult[Any]:
     """Call the task of a row (``PeriodicTask.run_now``)."""
-    return call([checked_entry(row)])[0]
-
-
-def call(entries: Sequence[Entry]) -> list[AsyncResult[Any]]:
-    """Call the tasks of entries, beside their schedules, in few round trips; return their results in this order."""
-    app = get_current_app()
-    given = [_call_options(entry) for entry in entries]
-    messages = [
-        build_message(app, entry.task, entry.args, entry.kwargs, options, tasks.get(entry.task))
-        for entry, options in zip(entries, given, strict=True)
-    ]
-    ways = [{key: options.get(key) for key in publishing.PUBLISH_OPTIONS} for options in given]
-    for way, group in itertools.groupby(zip(ways, messages, strict=True), key=lambda pair: pair[0]):
-        publishing.publish(app, [message for _, message in group], way)
-    return [result_of(message, app, app, options) for message, options in zip(messages, given, strict=True)]
-
-
-def _call_options(entry: Entry) -> dict[str, Any]:
-    options = dict(entry.options)
-    if entry.expires is not None:
-        options["expires"] = entry.expires
-    options["headers"] = {**(options.get("headers") or {}), NAME_HEADER: entry.name}
-    return options
+    return call_now([checked_entry(row)])[0]
 
 
 def next_runs(row: PeriodicTask, n: int, now: datetime | None) -> list[datetime]:

@@ -14,11 +14,12 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone as django_time
 
-from django_tasks import App
+from django_tasks import App, Task
 from django_tasks.models import PeriodicTask, PeriodicVersion
+from django_tasks.operations import schedules
 from django_tasks.operations.act import read
 from django_tasks.operations.look import find
-from tests.running import drain
+from tests.running import drain, waiting
 
 ADD, ECHO = "tests.testapp.tasks.add", "tests.testapp.tasks.echo"
 UTC = timezone.utc
@@ -108,6 +109,27 @@ def test_run_now_heeds_options(database_app: App) -> None:
     assert message.queue == "slow"
     assert message.headers["periodic_task_name"] == "echo"
     assert timedelta(seconds=55) < message.expires - before < timedelta(seconds=65)
+
+
+def test_run_now_calls_an_apply_async_of_the_task_s_own(database_app: App) -> None:
+    class Tenanted(Task):  # type: ignore[type-arg]
+        """Adds a header."""
+
+        def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+            options["headers"] = {**options["headers"], "tenant": "blue"}
+            return super().apply_async(args, kwargs, **options)
+
+    database_app.task(name="tests.own", base=Tenanted)(lambda: None)
+    rows = [periodic("own", task="tests.own", args=[]), periodic(), periodic("own too", task="tests.own", args=[])]
+    PeriodicTask.objects.bulk_create(rows)
+    results = schedules.run_now(database_app, rows)
+    assert list(results) == ["own", "sums", "own too"]
+    headers = {message.id: message.headers for message in waiting(database_app)}
+    assert {name: headers[result.id] for name, result in results.items()} == {
+        "own": {"periodic_task_name": "own", "tenant": "blue"},
+        "sums": {"periodic_task_name": "sums"},
+        "own too": {"periodic_task_name": "own too", "tenant": "blue"},
+    }
 
 
 def test_a_row_that_cannot_be_used_is_not_run(database_app: App) -> None:
