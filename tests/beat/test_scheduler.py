@@ -225,6 +225,21 @@ def test_a_source_that_is_away_does_not_hold_up_the_others(
     assert memory_world.slots("a") == [10, 20, 30]
 
 
+def test_a_start_waits_for_a_source_that_may_pause_entries_of_others(memory_world: World, source: ListSource) -> None:
+    entries = {"b": every(10, catch_up="all"), "c": every(10)}
+    beat = memory_world.beat(sources=[SettingsSource(memory_world.app(beat_schedule=entries)), source])
+    memory_world.run(15)
+    source.away = True
+    beat.start()
+    memory_world.run(20)
+    assert memory_world.slots("b") == memory_world.slots("c") == [10]
+    source.off.add("c")
+    source.away = False
+    memory_world.run(2)
+    assert memory_world.slots("b") == [10, 20, 30]
+    assert memory_world.slots("c") == [10]
+
+
 @pytest.mark.parametrize("place", ["claim", "states", "send_left"])
 def test_a_broker_that_is_away_is_waited_for(memory_world: World, place: str) -> None:
     beat = memory_world.beat({"a": every(10, catch_up="all")})
