@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from django.core.checks import CheckMessage, Error, Warning
+from django.db import DatabaseError
 
 from django_tasks.beat.entry import ALLOW, Entry, EntryError
 from django_tasks.beat.messages import message_of
 from django_tasks.conf import Settings, suggestion
 from django_tasks.current import get_current_app
-from django_tasks.exceptions import CeleriacError, ImproperlyConfigured
+from django_tasks.exceptions import CeleriacError, ImproperlyConfigured, OperationalError
 from django_tasks.message import encode_compact
 from django_tasks.registry import tasks
+from django_tasks.signals import title
 
 if TYPE_CHECKING:
     from django_tasks.app import App
@@ -22,7 +25,10 @@ if TYPE_CHECKING:
 def unfit_entries(conf: Settings) -> Iterator[CheckMessage]:
     """Find entries that cannot be (E006), those of tasks that this project does not have (W007), and more."""
     app = get_current_app()
-    added = app.periodic_tasks if app.conf is conf else {}
+    added: Mapping[str, Any] = {}
+    if app.conf is conf:
+        added = app.periodic_tasks
+        yield from _failed_receivers(app)
     try:
         entries: Mapping[Any, Any] = {**conf.beat_schedule, **added}
     except ImproperlyConfigured:
@@ -41,6 +47,26 @@ def unfit_entries(conf: Settings) -> Iterator[CheckMessage]:
 
 
 _HINT = "The page on periodic tasks of the documentation has all that an entry takes."
+
+
+def _failed_receivers(app: App) -> Iterator[CheckMessage]:
+    """Find receivers that have raised and so have not added all their entries (E006)."""
+    for signal in (app.on_after_configure, app.on_after_finalize):
+        for receiver, error in signal.failures:
+            if isinstance(error, (DatabaseError, OperationalError)):
+                continue  # a server that is away, or a table before `migrate`: it has been logged, and may be well soon
+            text = (
+                f"The receiver {title(receiver)} of {signal.name} failed, so that entries of the schedule may be "
+                f"missing: {type(error).__name__}: {error}{_place(receiver, error)}"
+            )
+            yield Error(text, hint=_HINT, id="django_tasks.E006")
+
+
+def _place(receiver: Any, error: Exception) -> str:
+    """Return where in the receiver an error was raised; empty if that cannot be told."""
+    path = getattr(getattr(receiver, "__code__", None), "co_filename", None)
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    return f" ({path}, line {lines[-1]})" if lines else ""
 
 
 def _of_unknown_task(entry: Entry) -> Iterator[CheckMessage]:

@@ -12,6 +12,7 @@ from typing import Any
 from django.utils.module_loading import import_string
 
 from django_tasks import current
+from django_tasks.call_options import CALL_OPTIONS
 from django_tasks.canvas import Signature
 from django_tasks.conf import Settings
 from django_tasks.exceptions import ImproperlyConfigured
@@ -23,10 +24,9 @@ logger = logging.getLogger("django_tasks.beat")
 
 #: Characters that the name of an entry may have.
 _NAME_LENGTH = 200
-#: What ``add_periodic_task`` takes for the entry itself; all else are options of its calls.
-_ENTRY_KEYS = frozenset({
-    "catch_up", "enabled", "end_time", "grace", "jitter", "one_off", "overlap", "relative", "start_time", "timezone",
-})  # fmt: skip
+#: What ``add_periodic_task`` takes as options of the call. All else is the entry's own, what is misspelt included; a
+#: ``timezone`` is, since it does nothing in a call, and what stands for the call itself is not.
+_CALL_KEYS = CALL_OPTIONS - {"timezone"} | {"task", "options"}
 
 
 class Announcement(Signal):
@@ -35,6 +35,8 @@ class Announcement(Signal):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self._announced: tuple[Any, dict[str, Any]] | None = None
+        #: Receivers that raised, and what.
+        self.failures: list[tuple[Any, Exception]] = []
 
     def announce(self, sender: Any, **named: Any) -> None:
         """Send it, unless it was sent before."""
@@ -48,6 +50,12 @@ class Announcement(Signal):
         if receiver is not None and self._announced is not None:
             self._call(receiver, *self._announced)
         return connected
+
+    def _call(self, receiver: Any, sender: Any, named: dict[str, Any]) -> Any:
+        response = super()._call(receiver, sender, named)
+        if isinstance(response, Exception):
+            self.failures.append((receiver, response))
+        return response
 
 
 class CeleryAPI:
@@ -153,13 +161,19 @@ class CeleryAPI:
             opts: options of the call, and what else an entry of ``BEAT_SCHEDULE`` may have.
 
         Returns:
-            The name of the entry.
+            The name of the entry. Whether the entry can be is found out where those of the settings are looked at
+            too: by ``manage.py check``, and by a beat, which leaves it out and names it.
         """
-        own = {key: opts.pop(key) for key in _ENTRY_KEYS.intersection(opts)}
-        call = Signature(sig).clone(args, kwargs, **opts)
+        call_keys = _CALL_KEYS.union(opts.get("stamped_headers") or ())
+        own = {key: opts.pop(key) for key in list(opts) if key not in call_keys}
+        call = Signature(sig)
+        entry = {"task": call.task, "schedule": schedule, **own}
+        try:
+            call = call.clone(args, kwargs, **opts)
+            entry |= {"args": call.args, "kwargs": call.kwargs, "options": call.options}
+        except (TypeError, ValueError):
+            entry |= {"args": args, "kwargs": kwargs, "options": {**call.options, **opts}}
         key = name or _short(repr(call))
-        entry = {"task": call.task, "args": call.args, "kwargs": call.kwargs, "options": call.options}
-        entry = {**entry, "schedule": schedule, **own}
         if name is None and self.periodic_tasks.get(key, entry) != entry:
             logger.warning("add_periodic_task: %s is there with another schedule, which is replaced. Give one of them "
                            "a name, as in add_periodic_task(..., name='other').", key)  # fmt: skip

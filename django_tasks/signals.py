@@ -72,7 +72,7 @@ class Signal(DjangoSignal):
                 "and the sender as sender=..."
             )
         if not _accepts_kwargs(receiver):
-            raise ValueError(f"Receiver {_title(receiver)} of signal {self.name} must accept **kwargs: add them to it.")
+            raise ValueError(f"Receiver {title(receiver)} of signal {self.name} must accept **kwargs: add them to it.")
         super().connect(receiver, self._same_sender(sender, keep=True), weak, dispatch_uid)
         return receiver
 
@@ -105,7 +105,7 @@ class Signal(DjangoSignal):
             response = receiver(signal=self, sender=sender, **named)
             return async_to_sync(_finished)(response) if inspect.iscoroutine(response) else response
         except Exception as error:
-            logger.exception("Receiver %s of signal %s raised %r", _title(receiver), self.name, error)
+            logger.exception("Receiver %s of signal %s raised %r", title(receiver), self.name, error)
             return error
 
     def _listening(self, sender: Any) -> list[Any]:
@@ -133,7 +133,8 @@ def _accepts_kwargs(receiver: Any) -> bool:
     return any(each.kind is each.VAR_KEYWORD for each in inspect.signature(receiver).parameters.values())
 
 
-def _title(receiver: Any) -> str:
+def title(receiver: Any) -> str:
+    """Return what to call a receiver in logs and messages."""
     name = getattr(receiver, "__qualname__", None)
     return f"{receiver.__module__}.{name}" if name else repr(receiver)
 

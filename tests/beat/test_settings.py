@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.db import DatabaseError
 
 from django_tasks import App
 from django_tasks.beat.sources import SettingsSource
@@ -144,6 +145,53 @@ def test_a_task_that_there_is_not(app: App) -> None:
 def test_added_entries_are_looked_at_too(app: App) -> None:
     app.add_periodic_task(0, "tests.job", name="never")
     assert [number for number, *_ in findings(app)] == ["django_tasks.E006"]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"catchup": "all"}, "Entry 'first' of the schedule, catchup: there is no such key. Did you mean catch_up?"),
+        ({"cuntdown": 5}, "Entry 'first' of the schedule, cuntdown: there is no such key."),
+        ({"time_limit": -1}, "Entry 'first' of the schedule, options: "),
+        ({"args": "all"}, "Entry 'first' of the schedule, args: 'all' should be a list or tuple"),
+        ({"options": {"queue": "q"}}, "Entry 'first' of the schedule, options: "),
+        ({"timezone": "Europe/Berln"}, "Entry 'first' of the schedule, timezone: "),
+    ],
+)
+def test_mistakes_in_added_entries_are_theirs_alone(app: App, job: Any, more: dict[str, Any], words: str) -> None:
+    @app.on_after_configure.connect
+    def configured(sender: App, **kwargs: Any) -> None:
+        sender.add_periodic_task(3.0, job.s("x"), name="first", **more)
+        sender.add_periodic_task(5.0, job.s("x"), name="second")
+
+    app.finalize()
+    [(number, text, _)] = findings(app)
+    assert number == "django_tasks.E006"
+    assert text.startswith(words)
+    assert [each.name for each in SettingsSource(app).entries()] == ["second"]
+
+
+def test_stamps_of_added_entries(app: App, job: Any) -> None:
+    app.add_periodic_task(3.0, job.s("x"), name="first", stamped_headers=["site"], site="berlin")
+    assert findings(app) == []
+
+
+def test_a_receiver_that_raises(app: App, job: Any) -> None:
+    @app.on_after_configure.connect
+    def configured(sender: App, **kwargs: Any) -> None:
+        sender.add_periodic_task(3.0, job.s("x"), name="first")
+        sender.add_periodic_task(crontab(minute=99), job.s("x"), name="second")
+
+    @app.on_after_finalize.connect
+    def asking(sender: App, **kwargs: Any) -> None:
+        raise DatabaseError("no such table: shop_report")  # as before `migrate`, which this must not keep from running
+
+    app.finalize()
+    [(number, text, _)] = findings(app)
+    assert number == "django_tasks.E006"
+    assert "configured of on_after_configure failed, so that entries of the schedule may be missing: " in text
+    line = configured.__code__.co_firstlineno + 3
+    assert text.endswith(f"({__file__}, line {line})")
 
 
 def test_a_value_that_the_setting_does_not_take(app: App, settings: Any) -> None:
