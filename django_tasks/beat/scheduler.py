@@ -209,8 +209,10 @@ class Scheduler:
                 claims.append(self._claim(entry, item.state, plan, now))
                 count += len(plan.fire)
         self._unsure.difference_update(set(names).difference(claim.before.name for claim in claims))
-        if claims:
-            self._make(claims, plans, now)
+        calling = [[claim] for claim in claims if claim.calls]  # each by itself: none is made again for another
+        for some in ([claim for claim in claims if not claim.calls], *calling):
+            if some:
+                self._make(some, plans, now)
 
     def _running(self, entries: Iterable[Entry], now: float) -> Collection[str]:
         """Return the names of those entries whose last run matters to them and has not ended."""
@@ -262,11 +264,7 @@ class Scheduler:
                 self.agenda.note(item.state, Plan(next=now + LOCKED, first=item.first))
 
     def _won(self, claims: Sequence[Claim]) -> set[str]:
-        """Make claims; those with calls, or if that fails for what is in one of them all, each by itself."""
-        calling = [claim for claim in claims if claim.calls]
-        if calling and len(claims) > 1:  # no call is made again since another one has failed
-            rest = [claim for claim in claims if not claim.calls]
-            return set().union(self._won(rest) if rest else (), *(self._won([claim]) for claim in calling))
+        """Make claims; if that fails for what is in one of them, each by itself."""
         try:
             return self.store.claim(claims)
         except OperationalError:
