@@ -8,7 +8,6 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
-from django.db.models.functions import Lower
 
 from django_tasks import states
 from django_tasks.async_result import AsyncResult
@@ -16,19 +15,17 @@ from django_tasks.beat.entry import Entry, EntryError
 from django_tasks.beat.sources import definitions
 from django_tasks.brokers.browse import Wanted
 from django_tasks.models import PeriodicTask
+from django_tasks.operations import choice
 from django_tasks.operations.look import OperationFailed, suggestion
 from django_tasks.periodic import meaning
 from django_tasks.periodic.calling import call_now
-from django_tasks.periodic.mirror import mirror_of, settings_entries, synchronise
+from django_tasks.periodic.mirror import mirror_of, settings_entries
 from django_tasks.periodic.rows import CONTENT, row_of
 
 if TYPE_CHECKING:
     from django_tasks.app import App
     from django_tasks.brokers.beat import EntryState
     from django_tasks.outcome import TaskMeta
-
-#: Rows that are looked at or changed at a time: SQLite may take no more than 999 values in a statement.
-PAGE = 500
 
 
 @dataclass(slots=True)
@@ -97,14 +94,7 @@ def listed(app: App, *, name: str = "", task: str = "", limit: int | None = None
         task: only those of this task.
         limit: how many at most.
     """
-    synchronise(app)
-    rows = PeriodicTask.objects.all()
-    if name:
-        # Not "icontains", which tells cases apart on MariaDB, where names are compared exactly.
-        rows = rows.annotate(lower_name=Lower("name")).filter(lower_name__contains=name.lower())
-    if task:
-        rows = rows.filter(task=task)
-    return described(app, list(rows[:limit]))
+    return described(app, choice.rows(app, name, task, limit))
 
 
 def described(app: App, rows: Sequence[PeriodicTask], known: bool = True) -> list[Scheduled]:
@@ -148,44 +138,6 @@ def _call_states(app: App, ids: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def find(app: App, name: str) -> PeriodicTask:
-    """Return the row of a periodic task.
-
-    Raises:
-        OperationFailed: there is none.
-    """
-    return find_all(app, [name])[0]
-
-
-def find_all(app: App, names: Sequence[str]) -> list[PeriodicTask]:
-    """Return rows in the order of their names.
-
-    Raises:
-        OperationFailed: there is none of one of the names; then nothing is to be changed.
-    """
-    synchronise(app)
-    found: dict[str, PeriodicTask] = {}
-    for start in range(0, len(names), PAGE):
-        found.update({row.name: row for row in PeriodicTask.objects.filter(name__in=names[start : start + PAGE])})
-    for name in names:
-        if name not in found:
-            there = PeriodicTask.objects.values_list("name", flat=True)[:PAGE]
-            raise OperationFailed(
-                f"There is no periodic task {name!r}.{suggestion(name, there)} `tasks schedule` lists them. "
-                "Nothing was changed."
-            )
-    return [found[name] for name in names]
-
-
-def all_for(app: App, verb: str) -> list[PeriodicTask]:
-    """Return all rows that ``override`` or ``restore`` can be for; for every other verb all rows."""
-    entries = synchronise(app)
-    origins = {"override": PeriodicTask.SETTINGS, "restore": PeriodicTask.DATABASE}
-    if verb not in origins:
-        return list(PeriodicTask.objects.all())
-    return [row for row in PeriodicTask.objects.filter(origin=origins[verb]) if row.name in entries]
-
-
 # -- doing
 
 
@@ -202,8 +154,8 @@ def resume(rows: Iterable[PeriodicTask]) -> list[PeriodicTask]:
 def _switch(rows: Iterable[PeriodicTask], *, on: bool) -> list[PeriodicTask]:
     changed = [row for row in rows if row.enabled != on]
     with transaction.atomic():
-        for start in range(0, len(changed), PAGE):
-            keys = [row.pk for row in changed[start : start + PAGE]]
+        for start in range(0, len(changed), choice.PAGE):
+            keys = [row.pk for row in changed[start : start + choice.PAGE]]
             PeriodicTask.objects.filter(pk__in=keys).update(enabled=on)
     for row in changed:
         row.enabled = on

@@ -20,10 +20,17 @@ def database_source(app: App) -> DatabaseSource | None:
 
     A beat finds it by its name in ``beat.sources.SOURCES``.
     """
-    if not (app.uses_database and apps.ready and apps.is_installed("django_tasks")):
+    if not has_tables(app):
         return None
-    from django_tasks.models import PeriodicTask  # not before the apps are loaded
-    from django_tasks.periodic.source import DatabaseSource
+    from django_tasks.periodic.source import DatabaseSource  # not before the apps are loaded
 
-    source = DatabaseSource(app)
-    return source if router.allow_migrate_model(source.database.alias, PeriodicTask) else None
+    return DatabaseSource(app)
+
+
+def has_tables(app: App) -> bool:
+    """Return whether a project is to have the tables: it has a database, and no router keeps them out of it."""
+    if not (app.uses_database and apps.ready and apps.is_installed("django_tasks")):
+        return False
+    from django_tasks.models import PeriodicTask  # not before the apps are loaded
+
+    return bool(router.allow_migrate_model(router.db_for_write(PeriodicTask), PeriodicTask))

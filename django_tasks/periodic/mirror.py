@@ -71,7 +71,7 @@ def synchronise_for_beat(app: App) -> bool:
 def _write(using: str, app: App, entries: Mapping[str, Entry], gone: Sequence[int]) -> bool:
     rows: Any = PeriodicTask.objects.using(using)
     there = {row.name: row for row in rows.filter(origin=PeriodicTask.SETTINGS).order_by()}
-    shown = _shown(app, entries)
+    shown = mirrors(app, entries)
     missing = [name for name in shown if name not in there]
     taken = _in_database(rows, missing)
     changed = [row for name, row in shown.items() if name in there and _differ(row, there[name])]
@@ -85,7 +85,7 @@ def _write(using: str, app: App, entries: Mapping[str, Entry], gone: Sequence[in
     return True
 
 
-def _shown(app: App, entries: Mapping[str, Entry]) -> dict[str, PeriodicTask]:
+def mirrors(app: App, entries: Mapping[str, Entry]) -> dict[str, PeriodicTask]:
     """Return new rows that show entries, those left out that cannot be shown."""
     shown = {}
     for name, entry in entries.items():

@@ -14,7 +14,7 @@ from django_tasks.brokers.beat import EntryState
 from django_tasks.models import PeriodicTask
 from django_tasks.schedules import crontab
 from tests.running import drain
-from tests.test_tasks_command import tasks
+from tests.test_tasks_command import manage, tasks
 
 Make = Callable[..., PeriodicTask]
 ADD, FAIL = "tests.testapp.tasks.add", "tests.testapp.tasks.fail"
@@ -81,8 +81,18 @@ def test_it_chooses(scheduled_app: App, make: Make) -> None:
     make("fails", task=FAIL)
     assert [each["name"] for each in tasks("schedule", "--json", "--task", FAIL).json] == ["fails"]
     assert [each["name"] for each in tasks("schedule", "--json", "--name", "NIGHT").json] == ["nightly"]
-    ran = tasks("schedule", "--limit", 1)
-    assert "--limit N shows more" in ran.err
+    ran = tasks("schedule", "--limit", 2)
+    assert len(ran.out.splitlines()) == 3
+    assert "These are the first 2; --limit N shows more" in ran.err
+    for all_of_them in (["--limit", 3], ["--name", "night", "--limit", 1]):
+        assert tasks("schedule", *all_of_them).err == ""
+    assert "no periodic task with 'zzz' in its name. " in tasks("schedule", "--name", "zzz").out
+    ran = tasks("schedule", "--name", "night", "--task", FAIL)
+    assert f"no periodic task with 'night' in its name and of the task '{FAIL}'" in ran.out
+
+
+def test_there_are_none(database_app: App) -> None:
+    assert "BEAT_SCHEDULE is empty" in tasks("schedule").out
 
 
 def test_it_says_what_is_broken(scheduled_app: App, make: Make) -> None:
@@ -167,3 +177,43 @@ def test_a_schedule_of_one_s_own_is_listed(scheduled_app: App) -> None:
 
 def test_json_is_json(scheduled_app: App) -> None:
     assert json.loads(tasks("schedule", "show", "often", "--json").out)["args"] == [3, 4]
+
+
+class NoTables:
+    """A router that keeps our tables out of the database."""
+
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
+        return False if app_label == "django_tasks" else None
+
+
+SETTINGS = {
+    "beta": {"task": ADD, "schedule": 10.0, "args": [1, 2]},
+    "alpha": {"task": FAIL, "schedule": "0 7 * * *"},
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"DATABASES": {}}, "DATABASES has none for them"),
+        ({"DATABASE_ROUTERS": ["tests.periodic.test_command.NoTables"]}, "its database router keeps them out"),
+    ],
+)
+def test_without_tables_the_settings_are_listed(
+    settings: dict[str, Any], why: str, redis_url: str, transactional_db: None
+) -> None:
+    settings = {**settings, "BROKER_URL": redis_url, "RESULT_BACKEND": redis_url, "BEAT_SCHEDULE": SETTINGS}
+    ran = manage("tasks", "schedule", settings=settings)
+    assert ran.code == 0, ran.err
+    assert [line.split()[0] for line in ran.out.splitlines()] == ["NAME", "alpha", "beta"]
+    ran = manage("tasks", "schedule", "--name", "ALP", "--task", FAIL, "--json", settings=settings)
+    assert [(each["name"], each["from"], each["condition"]) for each in ran.json] == [("alpha", "settings", "on")]
+    assert manage("tasks", "schedule", "show", "beta", "--json", settings=settings).json["args"] == [1, 2]
+    ran = manage("tasks", "schedule", "run", "--all", "--json", settings=settings)
+    assert [each["name"] for each in ran.json] == ["alpha", "beta"]
+    for arguments in (["pause", "beta"], ["resume", "--all"], ["override", "--all"], ["restore", "beta"]):
+        ran = manage("tasks", "schedule", *arguments, settings=settings)
+        assert (ran.code, ran.out) == (1, "")
+        assert f"`{arguments[0]}` is not possible: this project keeps no tables of periodic tasks ({why})" in ran.err
+    ran = manage("tasks", "schedule", "show", "bta", settings=settings)
+    assert ran.err.startswith("CommandError: There is no periodic task 'bta'. Did you mean beta?")

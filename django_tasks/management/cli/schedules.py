@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django_tasks.management.cli.answer import Answer, usage_error
 from django_tasks.management.cli.reports import tabled
 from django_tasks.management.tables import Column, distance, facts
-from django_tasks.operations import schedules
+from django_tasks.operations import choice, schedules
 from django_tasks.operations.schedules import Scheduled
 
 if TYPE_CHECKING:
@@ -27,13 +27,17 @@ COLUMNS = [Column("NAME", least=16), Column("SCHEDULE", least=16), Column("TASK"
 
 def listed(app: App, options: dict[str, Any]) -> Answer:
     """``tasks schedule``."""
-    limit = options["limit"]
-    found = schedules.listed(app, name=options["name"] or "", task=options["task"] or "", limit=limit)
+    name, task, limit = options["name"] or "", options["task"] or "", options["limit"]
+    found = schedules.listed(app, name=name, task=task, limit=limit + 1)
     now = datetime.now(timezone.utc)
-    said = [f"These are the first {limit}; --limit N shows more."] if len(found) == limit else []
+    said = [f"These are the first {limit}; --limit N shows more."] if len(found) > limit else []
+    found = found[:limit]
     rows = [_cells(each, now) for each in found]
     said += [f"{each.row.name} never runs: {each.problem}" for each in found if each.problem]
-    nothing = "No periodic tasks: BEAT_SCHEDULE is empty, and so is the table of the database."
+    nothing = "No periodic tasks: BEAT_SCHEDULE is empty, and there are none in the database."
+    if name or task:
+        wanted = [f"with {name!r} in its name"] * bool(name) + [f"of the task {task!r}"] * bool(task)
+        nothing = f"There is no periodic task {' and '.join(wanted)}. `tasks schedule` lists them all."
     return Answer([_facts(each) for each in found], tabled(COLUMNS, rows, nothing), said)
 
 
@@ -59,7 +63,7 @@ def _facts(each: Scheduled, runs: int = 1) -> dict[str, Any]:
 
 def show(app: App, options: dict[str, Any]) -> Answer:
     """``tasks schedule show NAME``."""
-    (each,) = schedules.described(app, [schedules.find(app, options["name"])])
+    (each,) = schedules.described(app, [*choice.find_all(app, [options["name"]])])
     row = each.row
     now = datetime.now(timezone.utc)
     runs = each.next_runs(options["count"], now)
@@ -91,6 +95,7 @@ def act(app: App, options: dict[str, Any]) -> Answer:
     """``tasks schedule pause``, ``resume``, ``override`` and ``restore``."""
     verb = options["verb"]
     operation, done = _VERBS[verb]
+    choice.need_tables(app, verb)
     changed = operation(app, _chosen(app, options))
     names = [row.name for row in changed]
     text = "\n".join(f"{name} {done}." for name in names) or f"Nothing to {verb}: all of them are as asked already."
@@ -110,5 +115,5 @@ def _chosen(app: App, options: dict[str, Any]) -> list[PeriodicTask]:
     if bool(options["names"]) == options["all"]:
         raise usage_error("Give the names of periodic tasks, or --all; `tasks schedule` lists them.")
     if options["names"]:
-        return schedules.find_all(app, options["names"])
-    return schedules.all_for(app, options["verb"])
+        return choice.find_all(app, options["names"])
+    return choice.all_for(app, options["verb"])
