@@ -5,12 +5,11 @@ The model calls these by name.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone, tzinfo
+from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,6 @@ from django_tasks.models.periodic import TypedEncoder
 from django_tasks.periodic import texts
 from django_tasks.periodic.calling import call_now
 from django_tasks.periodic.rows import CONTENT, row_of
-from django_tasks.schedules import as_zone, zone_of
 from django_tasks.serialization import json_dumps, json_loads
 
 if TYPE_CHECKING:
@@ -62,10 +60,10 @@ def entry_of(row: PeriodicTask, app: App, settings: Mapping[str, Any] | None = N
             raise EntryError(row.name, "", "it is shown for the settings, and they have no such entry any more.")
         entry = Entry.from_definition(row.name, known[row.name], app)
         return replace(entry, enabled=entry.enabled and row.enabled)
-    return Entry.from_definition(row.name, definition_of(row, app), app)
+    return Entry.from_definition(row.name, definition_of(row), app)
 
 
-def definition_of(row: PeriodicTask, app: App, problem: Callable[[EntryError], None] | None = None) -> dict[str, Any]:
+def definition_of(row: PeriodicTask, problem: Callable[[EntryError], None] | None = None) -> dict[str, Any]:
     """Return what ``BEAT_SCHEDULE`` would have for a row.
 
     Args:
@@ -75,7 +73,7 @@ def definition_of(row: PeriodicTask, app: App, problem: Callable[[EntryError], N
         EntryError: a value cannot be read, and nobody is to be told.
     """
     definition: dict[str, Any] = {"task": row.task}
-    readers: list[tuple[str, Callable[[], Any]]] = [("schedule", lambda: _schedule_of(row, app))]
+    readers: list[tuple[str, Callable[[], Any]]] = [("schedule", lambda: _schedule_of(row))]
     for key, usual in _JSON.items():
         if (value := getattr(row, key)) != usual:
             readers.append((key, partial(typed, row.name, key, value)))
@@ -94,14 +92,9 @@ def definition_of(row: PeriodicTask, app: App, problem: Callable[[EntryError], N
     return definition
 
 
-def _schedule_of(row: PeriodicTask, app: App) -> Any:
-    zone: tzinfo = timezone.utc
-    if row.kind == PeriodicTask.CLOCKED:  # for all others it does not matter yet
-        zone = zone_of(app)
-        with contextlib.suppress(ValueError):  # the entry says what is wrong with it
-            zone = as_zone(row.timezone) if row.timezone else zone
+def _schedule_of(row: PeriodicTask) -> Any:
     try:
-        return texts.parse(row.kind, row.schedule, zone, row.relative)
+        return texts.parse(row.kind, row.schedule, row.relative)
     except (ValueError, TypeError, ImproperlyConfigured) as exc:
         raise EntryError(row.name, "schedule", str(exc)) from exc
 
@@ -144,7 +137,7 @@ def problems(row: PeriodicTask) -> dict[str, list[str]]:
 
     app = get_current_app()
     name = row.name
-    definition = _HARMLESS | definition_of(row, app, note)
+    definition = _HARMLESS | definition_of(row, note)
     for _ in range(len(definition) + 1):  # the error for one key hides those of the others
         try:
             entry = Entry.from_definition(name, definition, app)
@@ -177,12 +170,14 @@ def _unstorable(value: Any) -> str:
 
 
 def in_words(row: PeriodicTask) -> str:
-    """Return the schedule of a row in words, with its time zone where it has one of its own."""
+    """Return the schedule of a row in words, with the row's own time zone where that matters."""
+    heeds_zone = True
     try:
-        text = str(_schedule_of(row, get_current_app()).human_readable)
+        schedule = _schedule_of(row)
+        text, heeds_zone = str(schedule.human_readable), schedule.heeds_zone
     except Exception:  # a class of the project's own, or nothing that can be read
         text = row.schedule
-    return f"{text} ({row.timezone})" if row.timezone else text
+    return f"{text} ({row.timezone})" if row.timezone and heeds_zone else text
 
 
 def checked_entry(row: PeriodicTask) -> Entry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone, tzinfo
+from datetime import timedelta
 from typing import Any
 
 from django_tasks.models import PeriodicTask
@@ -30,13 +30,12 @@ EXAMPLES = {
 _LONGEST = 36_525 * 86_400.0
 
 
-def parse(kind: str, text: str, zone: tzinfo, relative: bool = False) -> Any:
+def parse(kind: str, text: str, relative: bool = False) -> Any:
     """Return the schedule that a row's text means.
 
     Args:
         kind: one of ``PeriodicTask.KINDS``.
         text: as in :data:`EXAMPLES`.
-        zone: that of an instant without one.
         relative: for intervals, as in ``schedule(relative=...)``.
 
     Raises:
@@ -53,7 +52,7 @@ def parse(kind: str, text: str, zone: tzinfo, relative: bool = False) -> Any:
     if kind == PeriodicTask.SOLAR:
         return _solar(text)
     if kind == PeriodicTask.CLOCKED:
-        return _clocked(text, zone)
+        return _clocked(text)
     raise ValueError(f"A schedule of the kind {kind!r} cannot be read. Kinds are {', '.join(EXAMPLES)}.")
 
 
@@ -102,12 +101,11 @@ def _solar(text: str) -> Any:
     return solar(event, latitude, longitude)
 
 
-def _clocked(text: str, zone: tzinfo) -> Any:
+def _clocked(text: str) -> Any:
     try:
-        instant: datetime = parse_iso(text)
+        return clocked(parse_iso(text))
     except ValueError:
         raise ValueError(f"{text!r} is no instant. Write it like {EXAMPLES[PeriodicTask.CLOCKED]}.") from None
-    return clocked(instant if instant.tzinfo else instant.replace(tzinfo=zone))
 
 
 def of_interval(every: timedelta) -> str:
@@ -131,7 +129,7 @@ def of_schedule(value: Any) -> tuple[str, str, bool]:
     if known is not None and value.nowfun is None:
         kind, write = known
         text, relative = write(value), bool(getattr(value, "relative", False))
-        if parse(kind, text, timezone.utc, relative) == value:
+        if parse(kind, text, relative) == value:
             return kind, text, relative
     raise ValueError(
         f"{shown(value)} cannot be written as a text, as only intervals, cron, solar and clocked ones can."

@@ -63,6 +63,11 @@ class BaseSchedule:
         return zone_of(self._app)
 
     @property
+    def heeds_zone(self) -> bool:
+        """Whether its slots depend on the clocks of the zone that ``next_slot`` is given."""
+        return True
+
+    @property
     def human_readable(self) -> str:
         """What it says, in words."""
         return repr(self)

@@ -108,6 +108,11 @@ class schedule(BaseSchedule):
         return duration(self.run_every)
 
     @property
+    def heeds_zone(self) -> bool:
+        """Whether it counts from round times, which are those of a zone's clocks."""
+        return self.relative
+
+    @property
     def human_readable(self) -> str:
         """``every 90 seconds``."""
         if not hasattr(self, "run_every"):

@@ -13,7 +13,7 @@ class clocked(BaseSchedule):
     """A schedule with one slot.
 
     Args:
-        clocked_time: the instant; one without a zone is in the zone of the app.
+        clocked_time: the instant; one without a zone is what the clocks of the entry's zone show, else of the app's.
         nowfun: see ``BaseSchedule``.
         app: see ``BaseSchedule``.
 
@@ -25,21 +25,26 @@ class clocked(BaseSchedule):
         if not isinstance(clocked_time, datetime):
             raise TypeError(f"A clocked schedule needs the datetime of its run, not {clocked_time!r}.")
         super().__init__(**kwargs)
-        if clocked_time.tzinfo is None:
-            clocked_time = instant_of(clocked_time, self.tz)
         self.clocked_time = clocked_time
 
     def next_slot(self, after: datetime, *, anchor: datetime, zone: tzinfo) -> datetime | None:
-        """Return the instant if it is after another; see ``BaseSchedule``. Nothing else counts here."""
-        instant = self.clocked_time.astimezone(UTC)
+        """Return the instant if it is after another; see ``BaseSchedule``. ``anchor`` means nothing here."""
+        instant = instant_of(self.clocked_time, zone) if self.heeds_zone else self.clocked_time.astimezone(UTC)
         return instant if instant > in_utc("after", after) else None
 
     @property
+    def heeds_zone(self) -> bool:
+        """Whether the instant has no zone of its own."""
+        return self.clocked_time.tzinfo is None
+
+    @property
     def human_readable(self) -> str:
-        """``once at 2027-01-01 00:00 UTC``."""
+        """``once at 2027-01-01 00:00:00 UTC``; without the zone if it has none of its own."""
         return f"once at {self._text()}"
 
     def _text(self) -> str:
+        if self.heeds_zone:
+            return str(self.clocked_time)
         return f"{self.clocked_time.astimezone(UTC).replace(tzinfo=None)} UTC"
 
     def __repr__(self) -> str:

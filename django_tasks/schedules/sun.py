@@ -73,6 +73,11 @@ class solar(BaseSchedule):
         return None
 
     @property
+    def heeds_zone(self) -> bool:
+        """Whether clocks matter: not to the sun."""
+        return False
+
+    @property
     def human_readable(self) -> str:
         """``sunset at latitude 52.52, longitude 13.4``."""
         return f"{self.event.replace('_', ' ')} at latitude {self.lat}, longitude {self.lon}"

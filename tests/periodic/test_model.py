@@ -15,10 +15,13 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone as django_time
 
 from django_tasks import App, Task
+from django_tasks.beat.entry import Entry
 from django_tasks.models import PeriodicTask, PeriodicVersion
 from django_tasks.operations import schedules
 from django_tasks.operations.act import read
 from django_tasks.operations.look import find
+from django_tasks.periodic.rows import row_of
+from django_tasks.schedules import clocked
 from tests.running import drain, waiting
 
 ADD, ECHO = "tests.testapp.tasks.add", "tests.testapp.tasks.echo"
@@ -150,6 +153,18 @@ def test_next_runs_are_told(database_app: App) -> None:
     assert row.next_runs(3, now) == []
 
 
+def test_an_instant_is_in_the_zone_of_its_row_or_entry(database_app: App) -> None:
+    now = datetime(2026, 11, 21, 18, tzinfo=UTC)
+    row = periodic(kind="clocked", schedule="2027-03-28 02:30", timezone="Europe/Berlin")
+    assert row.next_runs(3, now) == [datetime(2027, 3, 28, 1, tzinfo=UTC)]  # when the clocks skip it
+    definition = {"task": ADD, "schedule": clocked(datetime(2027, 6, 1, 8)), "timezone": "Europe/Berlin"}
+    entry = Entry.from_definition("once", definition, database_app)
+    assert entry.next_runs(None, now, 3) == [datetime(2027, 6, 1, 6, tzinfo=UTC)]
+    shown = row_of(entry, database_app)
+    assert shown.schedule_text == "once at 2027-06-01 08:00:00 (Europe/Berlin)"
+    assert shown.next_runs(3, now) == [datetime(2027, 6, 1, 6, tzinfo=UTC)]
+
+
 def test_pause_and_resume(db: None) -> None:
     row = periodic()
     row.save()
@@ -170,6 +185,14 @@ def test_pause_and_resume(db: None) -> None:
         ({"kind": "cron", "schedule": "30 7 * * *", "timezone": "Asia/Tokyo"}, "at 07:30 (Asia/Tokyo)"),
         ({"kind": "solar", "schedule": "sunset 52.5 13.4"}, "sunset at latitude 52.5, longitude 13.4"),
         ({"kind": "clocked", "schedule": "2027-01-31 08:00Z"}, "once at 2027-01-31 08:00:00 UTC"),
+        (
+            {"kind": "clocked", "schedule": "2027-01-31 08:00Z", "timezone": "Asia/Tokyo"},
+            "once at 2027-01-31 08:00:00 UTC",
+        ),
+        (
+            {"kind": "clocked", "schedule": "2027-01-31 08:00", "timezone": "Asia/Tokyo"},
+            "once at 2027-01-31 08:00:00 (Asia/Tokyo)",
+        ),
         ({"kind": "custom", "schedule": "<Payday>"}, "<Payday>"),
         ({"schedule": "often"}, "often"),
     ],

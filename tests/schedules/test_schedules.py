@@ -94,7 +94,30 @@ def test_a_single_instant() -> None:
 
 @override_settings(TIME_ZONE="America/New_York")
 def test_a_single_instant_without_a_zone() -> None:
-    assert clocked(datetime(2026, 1, 1, 7)).clocked_time == datetime(2026, 1, 1, 12, tzinfo=UTC)
+    def at(hour: int, day: int, month: int = 1, minute: int = 0) -> datetime:
+        return datetime(2026, month, day, hour, minute, tzinfo=UTC)
+
+    each = clocked(datetime(2026, 1, 1, 7), nowfun=lambda: at(11, 1))
+    assert each.is_due(NEW_YEAR - timedelta(days=1)) == (False, 3600)  # by itself it is in the settings' zone
+    berlin = ZoneInfo("Europe/Berlin")
+    assert each.next_slot(at(0, 1), anchor=NEW_YEAR, zone=berlin) == at(6, 1)
+    assert each.next_slot(at(6, 1), anchor=NEW_YEAR, zone=berlin) is None
+    assert (each.human_readable, each.heeds_zone) == ("once at 2026-01-01 07:00:00", True)
+    assert pickle.loads(pickle.dumps(clocked(each.clocked_time))) == each != clocked(at(12, 1))
+    # Where clocks are changed, as with a crontab: at the change if they skip it, the first time if they show it twice.
+    skipped, twice = clocked(datetime(2026, 3, 29, 2, 30)), clocked(datetime(2026, 10, 25, 2, 30))
+    assert skipped.next_slot(NEW_YEAR, anchor=NEW_YEAR, zone=berlin) == at(1, 29, 3)
+    assert twice.next_slot(NEW_YEAR, anchor=NEW_YEAR, zone=berlin) == at(0, 25, 10, 30)
+
+
+@pytest.mark.parametrize(
+    ("each", "heeds"),
+    [(schedule(3600), False), (schedule(3600, relative=True), True), (crontab(), True), (cron("@daily"), True),
+     (solar("sunset", 0, 0), False), (clocked(NEW_YEAR), False)],
+    ids=repr,
+)  # fmt: skip
+def test_which_depend_on_the_clocks_of_a_zone(each: BaseSchedule, heeds: bool) -> None:
+    assert each.heeds_zone == heeds
 
 
 class Asked(schedule):
