@@ -20,6 +20,7 @@ from typing import Any
 
 import django
 
+from benchmarks.idleness import Run
 from benchmarks.systems.base import System
 
 #: Seconds between two looks at the store, and without any progress until a worker counts as broken.
@@ -139,7 +140,7 @@ class Agent:
         self.system.empty()
         self.sent = 0
 
-    def mixed(self, seconds: float) -> list[float] | None:
+    def mixed(self, seconds: float) -> list[Run] | None:
         """Run the mixed load of a system that has one."""
         run = getattr(self.system, "mixed", None)
         return run(seconds) if run else None

@@ -7,13 +7,15 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks import draining
+from benchmarks import draining, idleness
 from benchmarks.catalogue import DATABASES, REDIS
 from benchmarks.plan import Plan
 from benchmarks.session import Numbers, Session
 
 #: Seconds to which the CPU time of an idle worker is scaled.
 IDLE = 30
+#: Processes that get the mixed load; each is one slot.
+MIXED_SLOTS = 2
 #: Tasks that each process of a worker gets to run before it is measured.
 WARM_UP = 20
 #: Seconds from the sending of a single task in which no other system gets one: most have started by then.
@@ -52,6 +54,9 @@ ROWS: Mapping[str, Row] = {
     "pss_2": Row("with shared, 2 processes", "MiB"),
     "visible_p50": Row("end to visible result, p50", "ms", 1),
     "visible_p99": Row("end to visible result, p99", "ms", 1),
+    "idle_share": Row("a slot idle while tasks wait", "% of time", 1),
+    "idle_p99": Row("a slot idle while tasks wait, p99", "ms", 1),
+    "idle_longest": Row("a slot idle while tasks wait, longest", "ms", 1),
 }
 
 
@@ -92,10 +97,19 @@ def idle(session: Session, plan: Plan) -> Numbers:
 
 def mixed(session: Session, plan: Plan) -> Numbers:
     """Send short and long tasks for a while (our system only)."""
-    with session.worker(2):
+    with session.worker(MIXED_SLOTS):
         session.ask("run_some", WARM_UP)
-        delays = session.ask("mixed", plan.mixed_seconds)
-    return {"visible_p50": 1000 * quantile(delays, 0.50), "visible_p99": 1000 * quantile(delays, 0.99)}
+        runs = session.ask("mixed", plan.mixed_seconds)
+    delays = [run.seen - run.ended for run in runs]
+    idle = idleness.stretches(runs, MIXED_SLOTS)
+    lengths = [until - since for since, until in idle] or [0.0]
+    return {
+        "visible_p50": 1000 * quantile(delays, 0.50),
+        "visible_p99": 1000 * quantile(delays, 0.99),
+        "idle_share": 100 * idleness.share(runs, idle),
+        "idle_p99": 1000 * quantile(lengths, 0.99),
+        "idle_longest": 1000 * max(lengths),
+    }
 
 
 @dataclass(frozen=True)

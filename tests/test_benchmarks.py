@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks import report
 from benchmarks.catalogue import SYSTEMS
+from benchmarks.idleness import Run, Span, share, stretches
 from benchmarks.measures import ROWS, quantile
 from benchmarks.parts import REDIS_PARTS, REST, SQL_PARTS, Parts
 from benchmarks.plan import Plan
@@ -142,6 +143,36 @@ def test_the_documentation_has_a_place_for_results() -> None:
 def test_quantiles_are_values_that_occurred() -> None:
     values = [5.0, 1.0, 3.0, 2.0, 4.0]
     assert [quantile(values, share) for share in (0.01, 0.5, 0.6, 0.99, 1.0)] == [1.0, 3.0, 3.0, 5.0, 5.0]
+
+
+def ran(slot: int, sent: float, began: float, ended: float) -> Run:
+    """Return a run whose result was seen at once."""
+    return Run(sent, slot, began, ended, ended)
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected", "part"),
+    [
+        pytest.param([ran(1, 0, 1, 6), ran(2, 0, 2, 8)], [(0, 1), (0, 2)], 2 / 8, id="two hand-overs at once"),
+        pytest.param([ran(1, 0, 0, 6), ran(2, 1, 0, 8)], [], 0, id="begun before the call returned"),
+        pytest.param([ran(1, 0, 0, 6), ran(2, 0, 0, 2), ran(2, 4, 4, 8)], [], 0, id="idle, but nothing waits"),
+        pytest.param([ran(1, 0, 0, 4), ran(2, 0, 0, 4), ran(2, 1, 4, 8)], [], 0, id="it waits, but none is idle"),
+        pytest.param(
+            [ran(1, 0, 0, 5), ran(2, 0, 0, 2), ran(1, 1, 5, 8)], [(2, 5)], 3 / 8, id="behind another slot's task"
+        ),
+        pytest.param([ran(1, 0, 0, 5), ran(1, 1, 5, 10)], [(1, 5)], 4 / 10, id="a slot that ran nothing"),
+        pytest.param(
+            [ran(1, 0, 0, 9), ran(2, 1, 3, 4), ran(2, 2, 6, 7), ran(2, 8, 9, 10)],
+            [(1, 3), (4, 6), (8, 9)],
+            5 / 10,
+            id="a stretch ends where a task begins, or none waits any more",
+        ),
+    ],
+)
+def test_how_long_a_slot_was_idle_while_a_task_waited(runs: list[Run], expected: list[Span], part: float) -> None:
+    found = stretches(runs, 2)
+    assert sorted(found) == expected
+    assert share(runs, found) == pytest.approx(part)
 
 
 def test_what_a_beat_costs() -> None:

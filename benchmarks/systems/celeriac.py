@@ -10,6 +10,7 @@ import time
 from django.conf import settings
 from django.db import connections
 
+from benchmarks.idleness import Run
 from benchmarks.systems import work
 from benchmarks.systems.base import DJANGO, System
 from benchmarks.systems.redis_store import RedisSystem
@@ -55,32 +56,32 @@ class Celeriac(System):
     def worker(self, processes: int) -> list[list[str]]:
         return [[*DJANGO, "runworker", "-c", str(processes), "-l", "WARNING"]]
 
-    def mixed(self, seconds: float) -> list[float]:
-        """Send a mixed load; return for each task the seconds from its end to when its result could be read."""
-        pending: set[str] = set()
+    def mixed(self, seconds: float) -> list[Run]:
+        """Send a mixed load; return what became of each task, with when its result could be read."""
+        pending: dict[str, float] = {}
         producer = threading.Thread(target=_produce, args=(seconds, pending))
         producer.start()
-        delays: list[float] = []
+        runs: list[Run] = []
         deadline = time.monotonic() + seconds + 30
         while producer.is_alive() or pending:
             metas = current_app.backend.get(list(pending))
             seen = time.time()
             for task_id, meta in metas.items():
-                delays.append(seen - current_app.backend.decode(meta))
-                pending.discard(task_id)
+                runs.append(Run(pending.pop(task_id), *current_app.backend.decode(meta), seen))
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{len(pending)} tasks of the mixed load have no result after {seconds + 30} s")
             time.sleep(0.001)
-        return delays
+        return runs
 
 
-def _produce(seconds: float, pending: set[str]) -> None:
+def _produce(seconds: float, pending: dict[str, float]) -> None:
+    """Send bursts for a while, and note when each task was sent."""
     chance = random.Random(1)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         begun = time.monotonic()
         for duration in chance.sample(BURST, len(BURST)):
-            pending.add(spend.delay(duration).id)
+            pending[spend.delay(duration).id] = time.time()
         time.sleep(max(0.0, begun + BURST_EVERY - time.monotonic()))
     connections.close_all()
 

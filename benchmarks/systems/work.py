@@ -19,7 +19,8 @@ def stamp(sent: float) -> float:
     return delay
 
 
-def spend(seconds: float) -> float:
-    """Take that long as a task that waits for somebody else does, and return when it ended."""
+def spend(seconds: float) -> tuple[int, float, float]:
+    """Take that long as a task that waits for somebody else does; return which process ran it, from when to when."""
+    began = time.time()
     time.sleep(seconds)
-    return time.time()
+    return os.getpid(), began, time.time()
