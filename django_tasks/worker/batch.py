@@ -1,7 +1,8 @@
 """A batch: messages that one slot reserved together, so that many short tasks cost few round trips.
 
 Batches must never be seen. What has ended is finished within ``FLUSH_AFTER``; when a task takes long, the minder
-finishes what ended before it and gives back what has not started, so that an idle process can run it.
+finishes what ended before it and gives back what has not started, so that an idle process can run it: soon when a
+slot of the same worker is idle, later when there may be others.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("django_tasks.worker")
 
-#: Seconds: how long an outcome may wait for others; how long a task runs before what waits behind it goes back.
-FLUSH_AFTER, GIVE_BACK_AFTER = 0.010, 0.100
+#: Seconds: how long an outcome may wait for others; how long a task runs before what waits behind it goes back, for a
+#: slot of this worker that is idle, or for whoever there may be.
+FLUSH_AFTER, SHARE_AFTER, GIVE_BACK_AFTER = 0.010, 0.010, 0.100
 #: Seconds that a task has to run before the minder finishes what ended before it; after a shorter one the slot does.
 LONG = 0.002
 #: Seconds of work that a reserve aims at, and the most messages that it takes.
@@ -134,15 +136,20 @@ class Batch:
         """Return when the minder should look at what has ended, if something has."""
         return max(self.first_ended + FLUSH_AFTER, self.running_since + LONG) if self.ended else math.inf
 
-    def mind(self, now: float) -> None:
-        """Take over what waits behind a long task (called by the minder's thread)."""
+    def mind(self, now: float, others_wait: Callable[[], bool] = lambda: False) -> None:
+        """Take over what waits behind a long task (called by the minder's thread).
+
+        Args:
+            others_wait: says whether another slot of this worker has nothing to do.
+        """
         with self.taken:
             with self.lock:
                 busy = self.running is not None
                 ended, waiting = [], []
                 if busy and now >= self.due_at():
                     ended, self.ended = self.ended, []
-                if busy and now - self.running_since >= GIVE_BACK_AFTER:
+                long = now - self.running_since
+                if busy and (long >= GIVE_BACK_AFTER or (long >= SHARE_AFTER and self.waiting and others_wait())):
                     waiting, self.waiting = list(self.waiting), deque()
             try:
                 if ended:

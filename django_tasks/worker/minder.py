@@ -39,11 +39,15 @@ class Minder:
     Args:
         app: the app.
         on_overrun: called when a thread has passed its hard limit; the process is to be replaced.
+        others_wait: says whether a slot of this worker has nothing to do.
     """
 
-    def __init__(self, app: App, on_overrun: Callable[[], None]) -> None:
+    def __init__(
+        self, app: App, on_overrun: Callable[[], None], others_wait: Callable[[], bool] = lambda: False
+    ) -> None:
         self.app = app
         self.on_overrun = on_overrun
+        self.others_wait = others_wait
         self.slots: list[Slot] = []
         self.limits: dict[Slot, ThreadLimits] = {}
         self._wanted = threading.Event()
@@ -77,7 +81,7 @@ class Minder:
     def mind(self, now: float) -> None:
         """Look at every slot once."""
         for slot in self.slots:
-            slot.batch.mind(now)
+            slot.batch.mind(now, self.others_wait)
             limits = self.limits.get(slot)
             running = slot.batch.running
             if limits is not None and limits.check(now) and running is not None:

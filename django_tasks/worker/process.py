@@ -66,7 +66,7 @@ class WorkerProcess:
         self.on_end: Callable[[], None] = lambda: None
         self.stop_asked = False
         self.overrun = False
-        self.minder = Minder(app, self._on_overrun)
+        self.minder = Minder(app, self._on_overrun, page.has_waiting)
         self.room = Room(options.slots)
         self._wakeups: list[int] = []
         self._at_work: set[Slot] = set()

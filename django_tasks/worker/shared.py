@@ -138,6 +138,11 @@ class Seat:
         """The leases that its slot holds."""
         return frozenset(self._leases) - {0}
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether its slot has no messages, nor asks for some at this moment."""
+        return bool(self.state == IDLE and not any(self._leases))
+
     def add_lease(self, lease: int) -> None:
         """List a lease, before the reserve that it is for."""
         self._leases[self._leases.tolist().index(0)] = lease
@@ -225,6 +230,10 @@ class Page:
     def taken(self) -> Iterator[Seat]:
         """Return the seats of living slots."""
         return (seat for seat in self.seats if seat.state in (STARTING, IDLE, BUSY))
+
+    def has_waiting(self) -> bool:
+        """Whether a slot waits for messages."""
+        return any(seat.is_waiting for seat in self.seats)
 
     def remove(self) -> None:
         """Delete the file."""

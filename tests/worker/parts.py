@@ -60,10 +60,10 @@ class Stop:
         return self.asked
 
 
-def make_slot(app: App, clock: Callable[[], float] | None = None, **options: Any) -> Slot:
-    """Return a slot with a seat of its own."""
+def make_slot(app: App, clock: Callable[[], float] | None = None, page: Page | None = None, **options: Any) -> Slot:
+    """Return a slot with the first seat of a page, or with a page of its own."""
     connections.close_all()  # one that an earlier test left would be looked at after each task
-    page = Page(1)
+    page = page or Page(1)
     take_seat(page.seats[0], NODE, 1)
     stop = Stop()
     facts: dict[str, Any] = {"stopping": stop, "giving_up": stop, **options}

@@ -18,12 +18,15 @@ from django_tasks import App, shared_task, signals, states
 from django_tasks.brokers.memory import MemoryBroker
 from django_tasks.exceptions import OperationalError
 from django_tasks.message import Message
-from django_tasks.worker.batch import FLUSH_AFTER, GIVE_BACK_AFTER, LARGEST, LONG
+from django_tasks.worker.batch import FLUSH_AFTER, GIVE_BACK_AFTER, LARGEST, LONG, SHARE_AFTER
+from django_tasks.worker.limits import RateLimiter
 from django_tasks.worker.minder import Minder
-from django_tasks.worker.shared import BUSY, IDLE
+from django_tasks.worker.options import WorkerOptions
+from django_tasks.worker.process import WorkerProcess
+from django_tasks.worker.shared import BUSY, FREE, IDLE, STARTING, Page
 from django_tasks.worker.slot import IDLE_WAIT, PAUSE_WAIT, Slot
 from tests.waiting import wait_for
-from tests.worker.parts import Away, Clock, make_slot
+from tests.worker.parts import NODE, Away, Clock, make_slot
 
 
 @pytest.fixture
@@ -370,6 +373,46 @@ def test_behind_a_long_task(app: App, slot: Slot, clock: Clock, minder: Minder) 
     ]
     assert [result.state for result in last] == [states.SUCCESS, states.PENDING, states.PENDING]
     assert sizes(app) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("state", "lease", "waiting"),
+    [
+        pytest.param(IDLE, 0, (2, 1), id="another slot waits"),
+        pytest.param(IDLE, 1, (0, 3), id="another slot reserves"),
+        pytest.param(BUSY, 1, (0, 3), id="another slot runs a task"),
+        pytest.param(STARTING, 0, (0, 3), id="another slot starts"),
+        pytest.param(FREE, 0, (0, 3), id="there is no other slot"),
+    ],
+)
+def test_what_waits_behind_a_task_goes_back_soon_where_a_slot_is_idle(
+    app: App, clock: Clock, state: int, lease: int, waiting: tuple[int, int]
+) -> None:
+    page = Page(2)
+    slot = make_slot(app, clock, page=page)
+    other = page.seats[1]
+    other.state = state
+    if lease:
+        other.add_lease(lease)
+    limiter = RateLimiter([])
+    minder = WorkerProcess(app, WorkerOptions(NODE, ("celery",)), page, page.seats[:1], limiter, None).minder
+    minder.slots = [slot]
+    seen = []
+
+    @shared_task
+    def look() -> None:
+        minder.mind(clock.advance(SHARE_AFTER / 2))
+        seen.append(sizes(app))
+        minder.mind(clock.advance(SHARE_AFTER))
+        seen.append(sizes(app))
+
+    slot.batch.size = 3
+    for _ in range(3):
+        look.delay()
+    poll(slot)
+    assert seen[:2] == [(0, 3), waiting]
+    if limiter._file is not None:
+        limiter._file.close()
 
 
 def test_behind_a_short_task_the_slot_finishes_itself(app: App, slot: Slot, clock: Clock, minder: Minder) -> None:
