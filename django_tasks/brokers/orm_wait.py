@@ -13,8 +13,9 @@ from django_tasks.databases import Database
 
 #: Seconds between questions, from the first after a message to the last of a long silence.
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
-#: Seconds between looks at SQLite's version counter, which costs a few microseconds and takes no lock.
-LOOK = 0.1
+#: Likewise between looks at SQLite's version counter, which cost a few microseconds and take no lock; how much longer
+#: each pause is than the one before. Where there was a message, another one comes soon, more often than not.
+SHORTEST_LOOK, LONGEST_LOOK, LOOK_GROWTH = 0.01, 0.1, 1.2
 
 
 class Listener(threading.local):
@@ -26,6 +27,7 @@ class Listener(threading.local):
         self._version = 0
         self._listening_on: Any = None
         self._pause = SHORTEST_PAUSE
+        self._look = SHORTEST_LOOK
 
     def before_reserve(self) -> None:
         """Note where things stand, so that what comes during the reserve ends the next wait at once."""
@@ -35,7 +37,7 @@ class Listener(threading.local):
 
     def found_something(self) -> None:
         """Start again with short pauses."""
-        self._pause = SHORTEST_PAUSE
+        self._pause, self._look = SHORTEST_PAUSE, SHORTEST_LOOK
 
     def wait(self, timeout: float, wakeup: int) -> None:
         """Wait for a message, for ``wakeup`` to become readable, or until it is time to ask again (seconds)."""
@@ -56,8 +58,9 @@ class Listener(threading.local):
     def _wait_for_change(self, timeout: float, wakeup: int) -> None:
         deadline = time.monotonic() + timeout
         while self._data_version() == self._version and (left := deadline - time.monotonic()) > 0:
-            if _sleep([wakeup], min(LOOK, left)):
+            if _sleep([wakeup], min(self._look, left)):
                 return
+            self._look = min(self._look * LOOK_GROWTH, LONGEST_LOOK)
 
     def _data_version(self) -> int:
         wrapper = self.database.connection

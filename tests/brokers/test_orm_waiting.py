@@ -14,8 +14,10 @@ from functools import partial
 import pytest
 from django.db import connection, connections, transaction
 
+from django_tasks.brokers import base, orm_wait
 from django_tasks.brokers.base import Verb, new_lease
 from django_tasks.brokers.orm import ORMBroker
+from django_tasks.brokers.orm_wait import LONGEST_LOOK, SHORTEST_LOOK
 from django_tasks.exceptions import OperationalError
 from tests.brokers.hands import Clock, Hand, make_orm, rescue, send
 from tests.tables import our_tables
@@ -170,6 +172,33 @@ def test_behind_a_pooler_it_asks(sleeper: Sleeper, monkeypatch: pytest.MonkeyPat
         sleeper.until_it_sleeps()
         assert has_ended(future)
     assert future.result() == []
+
+
+@pytest.mark.skipif("connection.vendor != 'sqlite'", reason="the others do not look at a counter")
+def test_on_sqlite_it_looks_often_after_a_message(
+    orm: ORMBroker, wakeup: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    def readable(descriptors: list[int], seconds: float) -> list[int]:
+        pauses.append(seconds)
+        return base.readable(descriptors, seconds)
+
+    def wait(seconds: float) -> list[float]:
+        assert hand.ids() == []
+        pauses.clear()
+        orm.wait(hand.queues, seconds, wakeup[0])
+        return pauses[:-1]  # the last one has no more time than is left
+
+    monkeypatch.setattr(orm_wait, "readable", readable)
+    hand = Hand(orm)
+    looks = wait(1.0)
+    assert looks[0] == SHORTEST_LOOK
+    assert looks == sorted(looks)
+    assert wait(0.3)[0] == LONGEST_LOOK
+    send(orm, "1")
+    assert hand.ids() == ["1"]
+    assert wait(0.1)[0] == SHORTEST_LOOK
 
 
 @needs_postgresql
