@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from django_tasks.beat import slots
@@ -83,9 +84,8 @@ class Entry:
         """
         check_names(name, definition)
         values: dict[str, Any] = {}
-        for key, each in FIELDS.items():
-            if key in definition:
-                values[key] = _read(name, key, each, definition[key])
+        for key, value in definition.items():
+            values[key] = _read(name, key, FIELDS[key], value)
         zone = values.pop("timezone", None) or zone_of(app)
         schedule = _schedule(name, values.pop("schedule"), values.pop("relative", False), app)
         catch_up, most = values.pop("catch_up", (ONCE, 1))
@@ -106,8 +106,8 @@ class Entry:
     @property
     def definition(self) -> str:
         """A fingerprint of what its slots depend on: after a change, nothing from before it is caught up."""
-        parts = (_described(self.schedule), str(self.zone), self.enabled, self.start_time, self.end_time, self.one_off)
-        return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
+        described = _described(self.schedule)
+        return _fingerprint(described, str(self.zone), self.enabled, self.start_time, self.end_time, self.one_off)
 
     def next_runs(self, state: EntryState | None, now: datetime, count: int) -> list[datetime]:
         """Return the next instants at which it is due, in UTC; fewer than ``count`` where there are no more.
@@ -146,6 +146,11 @@ def _in_utc(name: str, key: str, instant: datetime, zone: tzinfo) -> datetime:
         return aware.astimezone(timezone.utc)
     except OverflowError as exc:
         raise EntryError(name, key, f"{instant!r} is beyond the years that there are. Leave it out.") from exc
+
+
+@lru_cache(maxsize=16384)
+def _fingerprint(*parts: Any) -> str:
+    return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
 
 def _described(schedule: Any) -> str:

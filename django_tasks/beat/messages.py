@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -69,5 +68,5 @@ def after_claim(state: EntryState, upto: float, now: float, slots: tuple[float, 
                 messages: list[Message] | None = None) -> EntryState:  # fmt: skip
     """Return the state that comes after a claim."""
     fired, last_id = (slots[-1], messages[-1].id) if slots and messages else (state.fired, state.last_id)
-    return replace(state, slot=upto, fired=fired, last_id=last_id, runs=state.runs + len(slots), claimed_at=now,
-                   version=state.version + 1)  # fmt: skip
+    return state._replace(slot=upto, fired=fired, last_id=last_id, runs=state.runs + len(slots), claimed_at=now,
+                          version=state.version + 1)  # fmt: skip

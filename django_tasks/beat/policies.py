@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from django_tasks.beat import slots
 from django_tasks.beat.entry import ALL, ALLOW, QUEUE, SKIP, Entry
@@ -14,8 +14,7 @@ LOOK = 1.0
 _LEAST = 0.001
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What is to be done. Instants are seconds since the epoch on the server's clock.
 
     Attributes:

@@ -11,7 +11,6 @@ import gc
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -162,7 +161,7 @@ class Scheduler:
                 if known == definition:
                     rivals[name] = adapted
                 else:
-                    claims.append(Claim(state, replace(adapted, claimed_at=now, version=state.version + 1)))
+                    claims.append(Claim(state, adapted._replace(claimed_at=now, version=state.version + 1)))
         if rivals:
             self._warn_of_rivals(sorted(rivals), now)
         won = self.store.claim(claims) if claims else set()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -109,7 +108,7 @@ def adapt(entry: Entry, state: EntryState, since: float) -> EntryState:
     definition = entry.definition
     if state.definition == definition:
         return state
-    return replace(state, begun=begin(entry, since).begun, definition=definition)
+    return state._replace(begun=begin(entry, since).begun, definition=definition)
 
 
 def is_over(entry: Entry, state: EntryState) -> bool:

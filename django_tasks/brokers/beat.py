@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from django_tasks.message import Message
 
@@ -18,8 +19,7 @@ logger = logging.getLogger("django_tasks.beat")
 UNSENT_AGE = 5.0
 
 
-@dataclass(slots=True, frozen=True)
-class EntryState:
+class EntryState(NamedTuple):
     """What has become of an entry so far. Instants are seconds since the epoch on the server's clock.
 
     Attributes:

@@ -108,8 +108,8 @@ class ORMClaims(ClaimStore):
     def add(self, states: Sequence[EntryState]) -> None:
         """Insert rows."""
         for chunk in _chunks(sorted(states, key=lambda state: state.name)):
-            statement, rows = _insert(self.database.vendor, len(chunk)), [_values(state) for state in chunk]
-            self.database.run(partial(self.database.write, statement, COLUMNS, rows))
+            statement = _insert(self.database.vendor, len(chunk))
+            self.database.run(partial(self.database.write, statement, COLUMNS, chunk))
 
     def prepare(self, claim: Claim) -> None:
         """Write the rows of the messages, and make sure that the server takes each."""
@@ -154,12 +154,12 @@ class ORMClaims(ClaimStore):
         if self.database.vendor == "sqlite":
             return {claim.before.name for claim in claims if self._change_one(claim)}
         won = self._lock(claims)
-        if changed := [_values(claim.after) for claim in claims if claim.before.name in won]:
+        if changed := [claim.after for claim in claims if claim.before.name in won]:
             self.database.write(_change(self.database.vendor, len(changed)), COLUMNS, changed)
         return won
 
     def _change_one(self, claim: Claim) -> bool:
-        parameters = [*_values(claim.after)[1:], claim.before.name, claim.before.version]
+        parameters = [*claim.after[1:], claim.before.name, claim.before.version]
         return bool(self.database.change(_CHANGE_ONE, parameters))
 
     def _lock(self, claims: Sequence[Claim]) -> set[str]:
@@ -189,11 +189,6 @@ class ORMClaims(ClaimStore):
 
 def _server(database: Database) -> str:
     return "mariadb" if getattr(database.connection, "mysql_is_mariadb", False) else database.vendor
-
-
-def _values(state: EntryState) -> list[Any]:
-    return [state.name, state.anchor, state.begun, state.slot, state.fired, state.runs, state.last_id, state.definition,
-            state.claimed_at, state.version]  # fmt: skip
 
 
 def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -40,7 +40,6 @@ logger = logging.getLogger("django_tasks.beat")
 _PLAIN = {"timezone": "", "relative": False, "grace": None, "overlap": PeriodicTask.ALLOW, "jitter": 0.0,
           "one_off": False, "enabled": True, "expires": None}  # fmt: skip
 _JSON: dict[str, Any] = {"args": [], "kwargs": {}, "options": {}}
-_INSTANTS = ("start_time", "end_time")
 #: What stands for a key that has to be there, and is wrong, while the others are looked at.
 _HARMLESS = {"task": "harmless", "schedule": 1.0}
 
@@ -49,6 +48,7 @@ def entry_of(row: PeriodicTask, app: App, settings: Mapping[str, Any] | None = N
     """Return the beat's entry for a row; for one that shows an entry of the settings, that one.
 
     Args:
+        row: it, or a named tuple of its columns.
         settings: the settings' ``definitions``, where they have been asked for before.
 
     Raises:
@@ -84,11 +84,14 @@ def definition_of(row: PeriodicTask, problem: Callable[[EntryError], None] | Non
             if problem is None:
                 raise
             problem(exc)
-    definition.update({key: value for key, usual in _PLAIN.items() if (value := getattr(row, key)) != usual})
+    for key, usual in _PLAIN.items():
+        if (value := getattr(row, key)) != usual:
+            definition[key] = value
     if row.catch_up != PeriodicTask.ONCE:
         definition["catch_up"] = {"all": row.catch_up_max} if row.catch_up == PeriodicTask.ALL else row.catch_up
-    instants = {key: getattr(row, key) for key in _INSTANTS} | {"since": row.changed_at}
-    definition.update({key: _aware(value) for key, value in instants.items() if value is not None})
+    for key, instant in (("start_time", row.start_time), ("end_time", row.end_time), ("since", row.changed_at)):
+        if instant is not None:
+            definition[key] = _aware(instant)
     return definition
 
 

@@ -31,7 +31,6 @@ PAGE = 500
 #: Rows that are fetched at a time.
 CHUNK = 2000
 _COLUMNS = [field.attname for field in PeriodicTask._meta.concrete_fields]
-_NAME = _COLUMNS.index("name")
 
 
 class DatabaseSource:
@@ -72,7 +71,7 @@ class DatabaseSource:
         self._seen = self._version()  # before the rows, so that what changes meanwhile is looked at again
         self._known.clear()
         self._look_at_settings()
-        found = self.database.run(lambda: list(self._rows().values_list(*_COLUMNS).iterator(CHUNK)))
+        found = self.database.run(lambda: list(_told(self._rows()).iterator(CHUNK)))
         return [entry for _, entry in self._read(found) if entry is not None]
 
     def changes(self) -> Changes:
@@ -88,7 +87,7 @@ class DatabaseSource:
             return self._all_anew()
         after, replaced = self._seen, self._replaced
         self._look_at_settings()
-        found = self.database.run(lambda: list(self._rows().filter(version__gt=after).values_list(*_COLUMNS)))
+        found = self.database.run(lambda: list(_told(self._rows().filter(version__gt=after))))
         self._seen = version
         changed, removed = [], replaced - self._replaced
         for name, entry in self._read(found):
@@ -109,7 +108,7 @@ class DatabaseSource:
         wanted = list(names)
         valid: dict[str, Entry | None] = dict.fromkeys(wanted)
         for start in range(0, len(wanted), PAGE):
-            rows = self._rows().filter(name__in=wanted[start : start + PAGE]).values_list(*_COLUMNS)
+            rows = _told(self._rows().filter(name__in=wanted[start : start + PAGE]))
             valid.update(self._read(self.database.run(partial(list, rows))))
         for name, entry in valid.items():
             if entry is None:
@@ -163,17 +162,16 @@ class DatabaseSource:
         rows = PeriodicVersion.objects.using(self.database.alias).filter(pk=1).values_list("value", flat=True)
         return self.database.run(rows.first) or 0
 
-    def _read(self, found: Iterable[tuple[Any, ...]]) -> Iterator[tuple[str, Entry | None]]:
-        """Yield the entry of each row, or None if it cannot be used, which is logged once."""
-        for columns in found:
-            name, digest = columns[_NAME], hash(repr(columns))
-            known = self._known.get(name)
+    def _read(self, found: Iterable[Any]) -> Iterator[tuple[str, Entry | None]]:
+        """Yield the entry of each row (a named tuple), or None if it cannot be used, which is logged once."""
+        for row in found:
+            digest = hash(tuple.__repr__(row))
+            known = self._known.get(row.name)
             if known is None or known[0] != digest:
-                known = self._known[name] = (digest, self._entry(columns))
-            yield name, known[1]
+                known = self._known[row.name] = (digest, self._entry(row))
+            yield row.name, known[1]
 
-    def _entry(self, columns: tuple[Any, ...]) -> Entry | None:
-        row = PeriodicTask.from_db(self.database.alias, _COLUMNS, columns)
+    def _entry(self, row: Any) -> Entry | None:
         try:
             return entry_of(row, self.app)
         except EntryError as exc:
@@ -196,6 +194,11 @@ class DatabaseSource:
                 elif not enabled:
                     off.add(name)
         self._off, self._replaced = off, replaced
+
+
+def _told(rows: QuerySet[PeriodicTask]) -> Any:
+    """Return rows as named tuples, which take a fraction of the time of model instances."""
+    return rows.values_list(*_COLUMNS, named=True)
 
 
 def _disabled(app: App, name: str) -> Entry | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 from django_tasks.models import PeriodicTask
@@ -65,6 +66,7 @@ def _interval(text: str) -> float:
     return seconds
 
 
+@lru_cache(maxsize=1024)
 def interval_seconds(text: str) -> float:
     """Return the seconds of an interval such as ``1 hour 30 minutes``; a number alone is of seconds.
 

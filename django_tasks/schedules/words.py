@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
+from functools import lru_cache
 
 WEEKDAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
 MONTHS = (
@@ -13,6 +14,7 @@ MONTHS = (
 _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
+@lru_cache(maxsize=1024)
 def duration(interval: timedelta) -> str:
     """Return an interval in the largest unit that it fills, as Celery writes it (``1.50 hours``), but never rounded."""
     if interval < timedelta(seconds=0.01):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -23,7 +22,7 @@ def state(name: str = "a", **fields: Any) -> EntryState:
 
 
 def claim(before: EntryState, slot: float, *ids: str) -> Claim:
-    after = replace(before, slot=slot, fired=slot, version=before.version + 1, runs=before.runs + len(ids))
+    after = before._replace(slot=slot, fired=slot, version=before.version + 1, runs=before.runs + len(ids))
     messages = [Message("tests.job", each, headers={"periodic_task_name": before.name}) for each in ids]
     return Claim(before, after, messages, [slot + n / 1000 for n in range(len(ids))])
 
