@@ -43,7 +43,8 @@ class Agenda:
 
     def note(self, state: EntryState, plan: Plan) -> None:
         """Write down the state of an entry, and come back to it as planned."""
-        item = self._items[state.name] = Item(state, plan.next, plan.first)
+        item = self._items.setdefault(state.name, Item(state))
+        item.state, item.at, item.first = state, plan.next, plan.first
         if item.at is not None:
             heapq.heappush(self._heap, (item.at, state.name))
             if len(self._heap) > 2 * len(self._items) + SPARE:  # places that nobody comes back to

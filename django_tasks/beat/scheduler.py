@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("django_tasks.beat")
 
+#: Entries from which on Python's search for garbage would take longer than a tick may.
+MANY = 10_000
 #: Entries that one tick sees to at most, so that none takes long.
 BATCH = 100
 #: Messages after which it takes no more entries: each may have up to a hundred.
@@ -78,7 +80,10 @@ class Scheduler:
         """
         with _collecting_nothing():
             self.catalogue.load()
-            self._adopt(self.catalogue.names(), now)
+            names = self.catalogue.names()
+            self._adopt(names, now)
+            if len(names) > MANY:
+                gc.freeze()  # else some ticks would take 0.4 s longer, to go over all of it
         self._loaded = True
         self._changes_at = now
 

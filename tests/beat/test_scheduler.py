@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 from django_tasks import App
 from django_tasks.beat.agenda import SPARE
 from django_tasks.beat.entry import Entry
-from django_tasks.beat.scheduler import BATCH, LOCKED, MESSAGES
+from django_tasks.beat.scheduler import BATCH, LOCKED, MANY, MESSAGES
 from django_tasks.beat.sources import Changes, SettingsSource
 from django_tasks.exceptions import OperationalError
 from tests.beat.simulation import START, World, entry, every
@@ -361,6 +362,20 @@ def test_a_state_that_somebody_deleted(memory_world: World) -> None:
     slots = memory_world.slots("a", *(each / 1000 for each in range(0, 60_000)))
     assert slots[0] == 10
     assert len(slots) == 3
+
+
+def test_many_entries_are_not_searched_for_garbage_again_and_again(memory_world: World) -> None:
+    few = memory_world.beat({"a": every(3600)})
+    many = memory_world.beat({str(number): every(3600) for number in range(MANY + 1)})
+    frozen = gc.get_freeze_count()
+    try:
+        few.turn()
+        assert gc.get_freeze_count() == frozen
+        many.turn()
+        assert gc.get_freeze_count() > frozen + MANY
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()
 
 
 def test_entries_are_equal_to_what_they_are(memory_world: World) -> None:
