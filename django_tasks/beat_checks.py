@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from django.core.checks import CheckMessage, Error, Warning
 from django.db import DatabaseError
 
+from django_tasks.beat.doubts import doubts
 from django_tasks.beat.entry import ALLOW, Entry, EntryError
 from django_tasks.beat.messages import message_of
 from django_tasks.conf import Settings, suggestion
@@ -16,6 +18,7 @@ from django_tasks.current import get_current_app
 from django_tasks.exceptions import CeleriacError, ImproperlyConfigured, OperationalError
 from django_tasks.message import encode_compact
 from django_tasks.registry import tasks
+from django_tasks.schedules import zone_of
 from django_tasks.signals import title
 
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ def unfit_entries(conf: Settings) -> Iterator[CheckMessage]:
             yield from _of_unknown_task(entry)
             yield from _unsendable(entry)
             yield from _untellable(entry, app)
+            yield from _doubtful(entry, definition, app)
 
 
 _HINT = "The page on periodic tasks of the documentation has all that an entry takes."
@@ -84,6 +88,18 @@ def _unsendable(entry: Entry) -> Iterator[CheckMessage]:
         encode_compact(message)
     except (CeleriacError, ValueError, TypeError) as exc:
         yield Error(f"Entry {entry.name!r} of the schedule cannot be sent: {exc}", hint=_HINT, id="django_tasks.E006")
+
+
+def _doubtful(entry: Entry, definition: Mapping[str, Any], app: App) -> Iterator[CheckMessage]:
+    """Find entries that never run, or whose calls nobody ever begins (W010)."""
+    try:
+        found = list(doubts(entry, definition, datetime.now(timezone.utc), zone_of(app)))
+    except Exception:  # a schedule of the project's own, which beat will report
+        return
+    for key, problem in found:
+        text = f"Entry {entry.name!r} of the schedule, {key}: {problem}"
+        yield Warning(text, hint="If that is meant, put django_tasks.W010 into SILENCED_SYSTEM_CHECKS.",
+                      id="django_tasks.W010")  # fmt: skip
 
 
 def _untellable(entry: Entry, app: App) -> Iterator[CheckMessage]:

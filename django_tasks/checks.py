@@ -8,6 +8,7 @@ E005 a database in memory            W005 pickle is accepted (``check --deploy``
                                      W006 calls are written in what workers refuse to read
 E006 an entry that cannot be         W007 an entry for a task that there is not
 E007 overlap that cannot be told     W008 a route for a task that there is not
+                                     W010 an entry that never runs
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from django_tasks.current import get_current_app
 from django_tasks.exceptions import CeleriacError
 from django_tasks.models import PeriodicTask
 from django_tasks.operations import schedules
+from django_tasks.periodic.meaning import doubts_of
 from django_tasks.periodic.mirror import synchronise
 
 #: Buttons of the form: name, what is done, what is said of it.
@@ -123,6 +124,9 @@ class PeriodicTaskAdmin(actions.Actions, Columns):
         if obj.origin == PeriodicTask.DATABASE and obj.task not in tasks:
             hint = suggestion(obj.task, tasks, cutoff=0.6)
             messages.warning(request, f"No task {obj.task!r} is known here; a worker must know it.{hint}")
+        if change and obj.origin == PeriodicTask.DATABASE:  # of a new row these are errors
+            for column, problem in doubts_of(obj):
+                messages.warning(request, f"{obj._meta.get_field(column).verbose_name.capitalize()}: {problem}")
 
     def response_change(self, request: HttpRequest, obj: PeriodicTask) -> HttpResponse:
         """Do what the button that was pressed is for, once the form is saved."""

@@ -71,7 +71,7 @@ class Scheduled:
 
     @property
     def condition(self) -> str:
-        """``on``, or why it does not fire: ``off``, ``off in the settings``, ``over``, ``broken``."""
+        """``on``, or why it does not fire: ``off``, ``off in the settings``, ``over``, ``never``, ``broken``."""
         if self.entry is None:
             return "broken"
         if not self.row.enabled:
@@ -80,7 +80,9 @@ class Scheduled:
             return "off in the settings"
         if self.next_runs():
             return "on"
-        return "broken" if self.problem else "over"
+        if self.problem:
+            return "broken"
+        return "over" if self.last_run else "never"
 
 
 # -- looking

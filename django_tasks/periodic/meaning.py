@@ -17,6 +17,7 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import router
 from django.utils.timezone import get_default_timezone, make_aware
 
+from django_tasks.beat.doubts import doubts
 from django_tasks.beat.entry import Entry, EntryError
 from django_tasks.beat.sources import definitions
 from django_tasks.current import get_current_app
@@ -26,6 +27,7 @@ from django_tasks.models.periodic import TypedEncoder
 from django_tasks.periodic import texts
 from django_tasks.periodic.calling import call_now
 from django_tasks.periodic.rows import CONTENT, row_of
+from django_tasks.schedules import zone_of
 from django_tasks.serialization import json_dumps, json_loads
 
 if TYPE_CHECKING:
@@ -157,10 +159,20 @@ def problems(row: PeriodicTask) -> dict[str, list[str]]:
         except Exception as exc:  # dates beyond all calendars, for one
             note(EntryError(name, "schedule", f"{row.schedule!r:.100} leads to no next run: {exc!r}. Change it."))
             break
+    if not found and row._state.adding:  # a row that has had its time can still be changed
+        found.update({key: [problem] for key, problem in doubts_of(row)})
     for key in _JSON:
         if key not in found and (why := _unstorable(getattr(row, key))):
             found[key] = [why]
     return found
+
+
+def doubts_of(row: PeriodicTask) -> list[tuple[str, str]]:
+    """Return what nobody can mean about a row that can be used: column and problem of each."""
+    app = get_current_app()
+    definition = definition_of(row)
+    entry = Entry.from_definition(row.name, definition, app)
+    return list(doubts(entry, definition, datetime.now(timezone.utc), zone_of(app)))
 
 
 def _unstorable(value: Any) -> str:

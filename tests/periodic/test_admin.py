@@ -209,6 +209,16 @@ def test_a_form_that_is_saved_unchanged_changes_nothing(admin: Client, make: Mak
     }
 
 
+def test_what_never_runs_is_an_error_of_a_new_row_and_a_warning_later(admin: Client, make: Make) -> None:
+    values = {"kind": "clocked", "schedule": "2020-01-01 08:00"}
+    answer = admin.post(reverse(NEW), filled(**values))
+    assert list(answer.context["adminform"].form.errors) == ["schedule"]
+    row = make("sums", **values)
+    page = admin.post(change(row), filled(**values, description="gone by"), follow=True).content.decode()
+    assert "Schedule: it never runs any more: &#x27;once at 2020-01-01 08:00:00&#x27;, its only run has passed." in page
+    assert ">never</span>" in page
+
+
 def test_the_form_runs_a_task(admin: Client, make: Make, scheduled_app: App) -> None:
     row = make("sums")
     page = admin.post(change(row), filled(args="[20, 22]", _run_now="x"), follow=True).content.decode()
@@ -369,7 +379,11 @@ def test_what_is_wrong_with_a_schedule_is_told(admin: Client) -> None:
 
 def test_it_heeds_start_end_and_once(admin: Client) -> None:
     assert len(next_runs(admin, one_off="on")["runs"]) == 1
-    assert next_runs(admin, end_time_0="2020-01-01", end_time_1="00:00:00") == {"runs": [], "errors": []}
+    [error] = next_runs(admin, end_time_0="2020-01-01", end_time_1="00:00:00")["errors"]
+    assert (
+        error
+        == "it never runs any more: 2020-01-01 00:00:00+00:00 has passed. Give a later end, or take the entry away."
+    )
     answer = next_runs(admin, start_time_0="2099-01-01", start_time_1="00:00:00")
     assert answer["runs"][0]["at"] == "2099-01-01T00:00:00+00:00"
 

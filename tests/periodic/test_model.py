@@ -87,9 +87,10 @@ def test_a_name_is_there_once(db: None) -> None:
 def test_what_is_right_is_taken(db: None) -> None:
     periodic(
         kind="crontab", schedule="0 0 1-7 * mon", timezone="Europe/Berlin", kwargs={"x": 1}, options={"priority": 3},
-        catch_up="all", catch_up_max=3, grace=60, overlap="skip", jitter=5, one_off=True, expires=30, relative=True,
-        start_time=datetime(2027, 1, 1, tzinfo=UTC), end_time=datetime(2028, 1, 1, tzinfo=UTC),
+        catch_up="all", catch_up_max=3, grace=60, overlap="skip", jitter=5, one_off=True, expires=30,
+        start_time=datetime(2027, 1, 1, tzinfo=UTC), end_time=datetime(2999, 1, 1, tzinfo=UTC),
     ).full_clean()  # fmt: skip
+    periodic(relative=True).full_clean()
 
 
 # -- what it can do
