@@ -12,7 +12,7 @@ from croniter import CroniterError, croniter
 from django_tasks.schedules.base import BaseSchedule, in_utc
 from django_tasks.schedules.calendars import Calendar, Days
 from django_tasks.schedules.clocks import next_instant
-from django_tasks.schedules.words import day_words, time_words
+from django_tasks.schedules.words import MONTHS, ORDINALS, WEEKDAYS, listed, runs, time_words
 
 #: What stands for five fields.
 ALIASES = {
@@ -60,7 +60,7 @@ class cron(BaseSchedule):
 
     @property
     def human_readable(self) -> str:
-        """``at 20:20 on Monday``; unusual days as they are written."""
+        """``at 20:20 on Monday``."""
         return self._words
 
     def __repr__(self) -> str:
@@ -137,19 +137,39 @@ def _days(*fields: str) -> tuple[Days, str]:
     days = Days(fields, either=True)
     if days.never():
         raise ValueError("is never due: there is no such day.")
-    return days, _day_words(fields, expanded, special)
+    return days, _day_words(fields, expanded, nth)
 
 
 def _numbers(expanded: list[Any], size: int) -> list[int]:
     return list(range(size)) if expanded == ["*"] else sorted(expanded)
 
 
-def _day_words(fields: tuple[str, ...], expanded: list[list[Any]], special: bool) -> str:
-    """Return the days in words; as they are written where they are unusual, or one of two kinds is enough."""
-    if special or "l" in expanded[2] or len(fields) > 3 or ["*"] not in (expanded[2], expanded[4]):
-        return f" on the days {' '.join(fields)}"
-    days, months, weekdays = (
-        range(first, first + size) if expanded[index] == ["*"] else expanded[index]
-        for index, first, size in ((2, 1, 31), (3, 1, 12), (4, 0, 7))
-    )
-    return day_words(days, months, weekdays)
+def _day_words(fields: tuple[str, ...], expanded: list[list[Any]], nth: dict[int, set[Any]]) -> str:
+    """Return the days in words, as something to put after the times; empty for every day.
+
+    Args:
+        fields: as in ``_days``.
+        expanded: what croniter makes of them.
+        nth: the numbers of weekdays in a month, as croniter has them.
+    """
+    days = "" if expanded[2] == ["*"] else _days_of_month(fields[0], expanded[2])
+    weekdays = "" if expanded[4] == ["*"] else _days_of_week(expanded[4], nth)
+    text = f" on {' or on '.join(filter(None, (days, weekdays)))}" if days or weekdays else ""
+    months = "" if expanded[3] == ["*"] else runs(expanded[3], MONTHS, 1)
+    years = "" if len(fields) < 4 or expanded[6] == ["*"] else runs(expanded[6])
+    return text + (f" in {' of '.join(filter(None, (months, years)))}" if months or years else "")
+
+
+def _days_of_month(field: str, numbers: list[Any]) -> str:
+    if "w" in field.lower():
+        return f"the weekday nearest to day {numbers[0]} of the month"
+    plain = [number for number in numbers if number != "l"]
+    parts = [f"day {runs(plain)}"] if plain else []
+    return listed([*parts, "the last day"] if "l" in numbers else parts) + " of the month"
+
+
+def _days_of_week(numbers: list[int], nth: dict[int, set[Any]]) -> str:
+    if not nth:
+        return runs(numbers, WEEKDAYS)
+    which = ((day, each) for day in sorted(nth) for each in sorted(nth[day], key=str))
+    return listed(f"the {ORDINALS[each]} {WEEKDAYS[day]}" for day, each in which) + " of the month"
