@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,9 +25,10 @@ BROKEN = "The beat has not gone round for {:.0f} s and is killed"
 class Hanging(schedule):
     """A schedule that gives no answer until it is let go."""
 
-    go = threading.Event()
+    asked, go = threading.Event(), threading.Event()
 
     def next_slot(self, after: datetime, **_: Any) -> datetime | None:
+        self.asked.set()
         self.go.wait()
         return None
 
@@ -105,16 +106,12 @@ def test_the_probe_sees_that_a_thread_of_beat_hangs(database_app: App, page: Pag
     try:
         wait_for(lambda: page.beat_tick)
         database_app.conf.beat_schedule = {"a": {"task": "x", "schedule": Hanging(timedelta(seconds=1))}}
-        tick = _last(lambda: page.beat_tick)
+        wait_for(Hanging.asked.is_set)
+        tick = page.beat_tick
         assert probed(page, tick + health.BEAT_AGE - 1) is None
         assert probed(page, tick + health.BEAT_AGE + 1) == "the beat has not gone round for 91 s"
     finally:
         Hanging.go.set()
         beat.stop()
         Hanging.go.clear()
-
-
-def _last(tick: Callable[[], float]) -> float:
-    """Wait until it is two seconds old, twice the time between rounds; return it."""
-    wait_for(lambda: time.monotonic() - tick() > 2)
-    return tick()
+        Hanging.asked.clear()
