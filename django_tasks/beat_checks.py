@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.checks import CheckMessage, Error, Warning
 from django.db import DatabaseError
 
+from django_tasks.beat.calls import misfit
 from django_tasks.beat.doubts import doubts
 from django_tasks.beat.entry import ALLOW, Entry, EntryError
 from django_tasks.beat.messages import message_of
@@ -45,6 +46,7 @@ def unfit_entries(conf: Settings) -> Iterator[CheckMessage]:
             return  # another setting, which E001 has reported
         else:
             yield from _of_unknown_task(entry)
+            yield from _misfit(entry, app)
             yield from _unsendable(entry)
             yield from _untellable(entry, app)
             yield from _doubtful(entry, definition, app)
@@ -79,6 +81,11 @@ def _of_unknown_task(entry: Entry) -> Iterator[CheckMessage]:
         hint = "If workers of another project have it, put django_tasks.W007 into SILENCED_SYSTEM_CHECKS."
         meant = suggestion(entry.task, tasks)
         yield Warning(f"{text}{meant}", hint=f"Correct the name. {hint}", id="django_tasks.W007")
+
+
+def _misfit(entry: Entry, app: App) -> Iterator[CheckMessage]:
+    if why := misfit(app, entry):
+        yield Error(str(EntryError(entry.name, "args", why)), hint=_HINT, id="django_tasks.E006")
 
 
 def _unsendable(entry: Entry) -> Iterator[CheckMessage]:

@@ -182,7 +182,7 @@ class Task(Hooks, Generic[P, R]):
         if options:
             check_call_options(options, self.name)
         if app.conf.task_always_eager:
-            self._check_arguments(args, kwargs)
+            self.check_arguments(args, kwargs)
             eager: AsyncResult[R] = app.run_eagerly(self, args, kwargs, options, sent=True)
             return eager
         message = self._message(app, args, kwargs, options)
@@ -231,10 +231,15 @@ class Task(Hooks, Generic[P, R]):
         return call, None, options
 
     def _message(self, app: App, args: Any, kwargs: Any, options: dict[str, Any]) -> Message:
-        self._check_arguments(args, kwargs)
+        self.check_arguments(args, kwargs)
         return producer.build_message(app, self.name, args, kwargs, options, self)
 
-    def _check_arguments(self, args: Any, kwargs: Any) -> None:
+    def check_arguments(self, args: Any, kwargs: Any) -> None:
+        """Make sure that the function takes these arguments, as far as ``typing`` asks for it.
+
+        Raises:
+            TypeError: it does not.
+        """
         check_arguments(args, kwargs)
         if self.typing and self._check is not None:
             self._check(*(args or ()), **(kwargs or {}))

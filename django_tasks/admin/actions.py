@@ -56,7 +56,10 @@ class Actions:
     @admin.action(description="Run selected periodic tasks now", permissions=["change"])
     def run_now(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
         """Call the tasks, beside their schedules."""
-        attempt(request, run_now, queryset, "called")
+        rows, app = list(queryset), get_current_app()
+        if attempt(request, run_now, rows, "called"):
+            for text in sorted({schedules.unknown_task(app, row.task) for row in rows} - {""}):
+                messages.warning(request, text)
 
     @admin.action(description="Enable selected periodic tasks", permissions=["change"])
     def enable(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:

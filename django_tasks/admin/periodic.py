@@ -15,7 +15,6 @@ from django_tasks.admin.columns import Columns
 from django_tasks.admin.forms import PeriodicTaskForm
 from django_tasks.admin.preview import preview
 from django_tasks.beat.sources import definitions
-from django_tasks.conf import suggestion
 from django_tasks.current import get_current_app
 from django_tasks.exceptions import CeleriacError
 from django_tasks.models import PeriodicTask
@@ -120,10 +119,9 @@ class PeriodicTaskAdmin(actions.Actions, Columns):
     def save_model(self, request: HttpRequest, obj: PeriodicTask, form: Any, change: bool) -> None:
         """Save, and say so if nobody here knows the task: it may be another project's, or misspelt."""
         super().save_model(request, obj, form, change)
-        tasks = get_current_app().tasks
-        if obj.origin == PeriodicTask.DATABASE and obj.task not in tasks:
-            hint = suggestion(obj.task, tasks, cutoff=0.6)
-            messages.warning(request, f"No task {obj.task!r} is known here; a worker must know it.{hint}")
+        warning = schedules.unknown_task(get_current_app(), obj.task)
+        if obj.origin == PeriodicTask.DATABASE and warning:
+            messages.warning(request, warning)
         if change and obj.origin == PeriodicTask.DATABASE:  # of a new row these are errors
             for column, problem in doubts_of(obj):
                 messages.warning(request, f"{obj._meta.get_field(column).verbose_name.capitalize()}: {problem}")

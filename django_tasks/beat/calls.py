@@ -1,4 +1,7 @@
-"""Tasks with an ``apply_async`` of their own, which locks or adds headers: it is called, as by Celery's beat."""
+"""What a task has to say about the calls of its entries.
+
+One with an ``apply_async`` of its own, which locks or adds headers, has that called, as by Celery's beat.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,18 @@ def task_with_its_own(app: App, name: str) -> Task[Any, Any] | None:
     if task is None or getattr(task.apply_async, "__func__", None) is Task.apply_async:
         return None
     return task
+
+
+def misfit(app: App, entry: Entry) -> str:
+    """Return why the task of an entry does not take its arguments; empty if it does, or nobody here can tell."""
+    task = app.tasks.get(entry.task)
+    if task is None or task_with_its_own(app, entry.task) is not None:  # which may add arguments
+        return ""
+    try:
+        task.check_arguments(entry.args, entry.kwargs)
+    except TypeError as exc:
+        return f"{entry.task} does not take args = {list(entry.args)!r:.100} and kwargs = {entry.kwargs!r:.100}: {exc}."
+    return ""
 
 
 def call_of(task: Task[Any, Any], entry: Entry, slot: float, message: Message) -> Call:

@@ -11,6 +11,7 @@ from django.db import transaction
 
 from django_tasks import states
 from django_tasks.async_result import AsyncResult
+from django_tasks.beat.calls import misfit
 from django_tasks.beat.entry import Entry, EntryError
 from django_tasks.beat.sources import definitions
 from django_tasks.brokers.browse import Wanted
@@ -36,6 +37,7 @@ class Scheduled:
         row: the row in the database.
         entry: what it means to a beat; None if it cannot be used.
         problem: why it cannot.
+        warning: why its calls are not going to run as they are, as far as can be told here.
         state: what the beats have done about it; None if that is nothing.
         last_state: where its last call is (``waiting``, ``running``), or what that came to (``SUCCESS``); empty if it
             has not fired, or nothing is known of that call any more.
@@ -44,6 +46,7 @@ class Scheduled:
     row: PeriodicTask
     entry: Entry | None
     problem: str = ""
+    warning: str = ""
     state: EntryState | None = None
     last_state: str = ""
 
@@ -118,8 +121,16 @@ def described(app: App, rows: Sequence[PeriodicTask], known: bool = True) -> lis
         except Exception as exc:  # whatever else a row may say: the others are to be seen
             problem = f"{exc!r}."
         state = told.get(row.name)
-        found.append(Scheduled(row, entry, problem, state, calls.get(state.last_id, "") if state else ""))
+        warning = unknown_task(app, row.task) or (misfit(app, entry) if entry is not None else "")
+        found.append(Scheduled(row, entry, problem, warning, state, calls.get(state.last_id, "") if state else ""))
     return found
+
+
+def unknown_task(app: App, name: str) -> str:
+    """Return a sentence about a task that is not known here, and which may be meant; empty if it is known."""
+    if name in app.tasks:
+        return ""
+    return f"No task {name!r} is known here; a worker must know it.{suggestion(name, app.tasks)}"
 
 
 def _states(app: App, names: Sequence[str]) -> dict[str, EntryState]:
@@ -168,18 +179,19 @@ def run_now(app: App, rows: Iterable[PeriodicTask]) -> dict[str, AsyncResult[Any
     """Call the tasks of rows now, beside their schedules; return the results by the rows' names.
 
     Raises:
-        OperationFailed: one of them cannot be used; then none is called.
+        OperationFailed: one of them cannot be used, or its task does not take its arguments; then none is called.
     """
     chosen = list(rows)
-    entries = [_usable(scheduled) for scheduled in described(app, chosen, known=False)]
+    entries = [_usable(app, scheduled) for scheduled in described(app, chosen, known=False)]
     return dict(zip([entry.name for entry in entries], call_now(entries), strict=True))
 
 
-def _usable(scheduled: Scheduled) -> Entry:
-    if scheduled.entry is None:
-        name = scheduled.row.name
-        raise OperationFailed(f"Periodic task {name!r} cannot be run: {scheduled.problem} Nothing was called.")
-    return scheduled.entry
+def _usable(app: App, scheduled: Scheduled) -> Entry:
+    entry = scheduled.entry
+    if entry is not None and not (why := misfit(app, entry)):
+        return entry
+    problem = scheduled.problem if entry is None else why
+    raise OperationFailed(f"Periodic task {scheduled.row.name!r} cannot be run: {problem} Nothing was called.")
 
 
 def override(app: App, rows: Iterable[PeriodicTask]) -> list[PeriodicTask]:

@@ -17,6 +17,7 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import router
 from django.utils.timezone import get_default_timezone, make_aware
 
+from django_tasks.beat.calls import misfit
 from django_tasks.beat.doubts import doubts
 from django_tasks.beat.entry import Entry, EntryError
 from django_tasks.beat.sources import definitions
@@ -140,8 +141,7 @@ def problems(row: PeriodicTask) -> dict[str, list[str]]:
     def note(exc: EntryError) -> None:
         found.setdefault(exc.key or "name", []).append(exc.problem)
 
-    app = get_current_app()
-    name = row.name
+    app, name, entry = get_current_app(), row.name, None
     definition = _HARMLESS | definition_of(row, note)
     for _ in range(len(definition) + 1):  # the error for one key hides those of the others
         try:
@@ -164,6 +164,8 @@ def problems(row: PeriodicTask) -> dict[str, list[str]]:
     for key in _JSON:
         if key not in found and (why := _unstorable(getattr(row, key))):
             found[key] = [why]
+    if entry is not None and found.keys().isdisjoint(("task", "args", "kwargs")) and (why := misfit(app, entry)):
+        found["args"] = [why]
     return found
 
 
@@ -209,7 +211,10 @@ def checked_entry(row: PeriodicTask) -> Entry:
 
 def run_now(row: PeriodicTask) -> AsyncResult[Any]:
     """Call the task of a row (``PeriodicTask.run_now``)."""
-    return call_now([checked_entry(row)])[0]
+    entry = checked_entry(row)
+    if why := misfit(get_current_app(), entry):
+        raise ValidationError({"args": why})
+    return call_now([entry])[0]
 
 
 def next_runs(row: PeriodicTask, n: int, now: datetime | None) -> list[datetime]:

@@ -15,6 +15,8 @@ from django_tasks.schedules import crontab
 from tests.beat.simulation import every
 from tests.running import app_of_test
 
+ADD = "tests.testapp.tasks.add"
+
 
 @pytest.fixture
 def app() -> Iterator[App]:
@@ -120,6 +122,8 @@ def test_nothing_is_found_in_what_is_right(app: App) -> None:
         (every(10, args=[object()]), "cannot be sent"),
         (every(10, options={"priority": "high"}), "cannot be sent: priority must be a whole number"),
         ({"schedule": 5}, "task: it is missing"),
+        ({"task": ADD, "schedule": 10}, f"args: {ADD} does not take args = [] and kwargs = {{}}: add() missing 2"),
+        ({"task": ADD, "schedule": 10, "args": [1, 2, 3]}, "add() takes 2 positional arguments but 3 were given"),
     ],
 )
 def test_entries_that_cannot_be(app: App, definition: dict[str, Any], words: str) -> None:

@@ -43,7 +43,7 @@ def fill() -> None:
     nightly = CrontabSchedule.objects.create(minute="0", hour="4")
     sunset = SolarSchedule.objects.create(event="sunset", latitude="52.520000", longitude="-13.400000")
     moment = ClockedSchedule.objects.create(clocked_time=datetime(2027, 1, 31, 8, tzinfo=UTC))
-    task = "tests.testapp.tasks.add"
+    task = "tests.testapp.tasks.echo"
     PeriodicTask.objects.create(
         name="interval", task=task, interval=every, args="[1, 2]", kwargs='{"a": {"b": null}}', queue="slow",
         priority=7, headers='{"who": "me"}', expire_seconds=60, start_time=datetime(2026, 1, 1, tzinfo=UTC),

@@ -190,7 +190,7 @@ def test_a_name_that_nobody_knows_is_kept_and_warned_of(admin: Client) -> None:
 
 
 def test_a_form_that_is_saved_unchanged_changes_nothing(admin: Client, make: Make) -> None:
-    row = make("sums", grace=60.0, expires=5.0, kwargs={"y": [1]}, options={"queue": "slow"})
+    row = make("sums", grace=60.0, expires=5.0, args=[1], kwargs={"y": [1]}, options={"queue": "slow"})
     page = admin.get(change(row))
     form = page.context["adminform"].form
     data = {}
@@ -316,7 +316,15 @@ def test_many_are_called_by_few_statements(admin: Client, make: Make) -> None:
 def test_nothing_is_called_where_one_cannot_be(admin: Client, make: Make) -> None:
     page = act(admin, "run_now", make("sums"), make("broken", schedule="often"))
     assert "Periodic task &#x27;broken&#x27; cannot be run" in page
+    page = act(admin, "run_now", make("other"), make("misfit", args=[1, 2, 3]))
+    assert "Periodic task &#x27;misfit&#x27; cannot be run: tests.testapp.tasks.add does not take args" in page
     assert not QueuedMessage.objects.exists()
+
+
+def test_a_task_that_is_not_known_here_is_called_with_a_warning(admin: Client, make: Make) -> None:
+    page = act(admin, "run_now", make("one", task="tests.testapp.tasks.ad"), make("other"))
+    assert "2 periodic tasks called." in page
+    assert "No task &#x27;tests.testapp.tasks.ad&#x27; is known here; a worker must know it. Did you mean" in page
 
 
 # -- permissions

@@ -13,7 +13,7 @@ from django_tasks import App
 from django_tasks.brokers.beat import EntryState
 from django_tasks.models import PeriodicTask
 from django_tasks.schedules import crontab
-from tests.running import drain
+from tests.running import drain, waiting
 from tests.test_tasks_command import manage, tasks
 
 Make = Callable[..., PeriodicTask]
@@ -78,7 +78,7 @@ def test_it_tells_of_last_runs(scheduled_app: App, make: Make) -> None:
 
 
 def test_it_chooses(scheduled_app: App, make: Make) -> None:
-    make("fails", task=FAIL)
+    make("fails", task=FAIL, args=[])
     assert [each["name"] for each in tasks("schedule", "--json", "--task", FAIL).json] == ["fails"]
     assert [each["name"] for each in tasks("schedule", "--json", "--name", "NIGHT").json] == ["nightly"]
     ran = tasks("schedule", "--limit", 2)
@@ -126,6 +126,25 @@ def test_run(scheduled_app: App, make: Make) -> None:
     assert [each["name"] for each in ran.json] == ["sums", "nightly"]
     drain(scheduled_app)
     assert [scheduled_app.AsyncResult(each["id"]).get(timeout=1) for each in ran.json] == [3, 3]
+
+
+def test_calls_that_cannot_run_are_told(scheduled_app: App, make: Make) -> None:
+    make("unknown", task="tests.testapp.tasks.ad")
+    make("misfit", args=[1])
+    unknown = "No task 'tests.testapp.tasks.ad' is known here; a worker must know it. Did you mean tests.testapp.tasks."
+    misfit = f"{ADD} does not take args = [1] and kwargs = {{}}: add() missing 1 required positional argument: 'y'."
+    listed = tasks("schedule")
+    assert f"Note: unknown: {unknown}" in listed.err
+    assert f"Note: misfit: {misfit}" in listed.err
+    assert unknown in tasks("schedule", "show", "unknown").out
+    assert tasks("schedule", "show", "misfit", "--json").json["warning"] == misfit
+    ran = tasks("schedule", "run", "unknown")
+    assert (ran.code, len(ran.out.splitlines())) == (0, 1)
+    assert f"Note: unknown: {unknown}" in ran.err
+    ran = tasks("schedule", "run", "often", "misfit")
+    assert (ran.code, ran.out) == (1, "")
+    assert f"Periodic task 'misfit' cannot be run: {misfit} Nothing was called." in ran.err
+    assert len(waiting(scheduled_app)) == 1
 
 
 def test_override_and_restore(scheduled_app: App) -> None:

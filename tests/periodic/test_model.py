@@ -53,6 +53,7 @@ def version() -> int:
         ("options", {"task_id": "me"}, "task_id cannot be given here"),
         ("args", [float("nan")], "JSON"),
         ("args", ["\0"], "NUL"),
+        ("args", [1, 2, 3], "tests.testapp.tasks.add does not take args = [1, 2, 3] and kwargs = {}: add() takes"),
         ("grace", -1.0, "-1.0 should be a number of seconds"),
         ("jitter", -1.0, "-1.0 should be a number of seconds"),
         ("expires", -1.0, "-1.0 should be a number of seconds"),
@@ -86,9 +87,9 @@ def test_a_name_is_there_once(db: None) -> None:
 
 def test_what_is_right_is_taken(db: None) -> None:
     periodic(
-        kind="crontab", schedule="0 0 1-7 * mon", timezone="Europe/Berlin", kwargs={"x": 1}, options={"priority": 3},
-        catch_up="all", catch_up_max=3, grace=60, overlap="skip", jitter=5, one_off=True, expires=30,
-        start_time=datetime(2027, 1, 1, tzinfo=UTC), end_time=datetime(2999, 1, 1, tzinfo=UTC),
+        task=ECHO, kind="crontab", schedule="0 0 1-7 * mon", timezone="Europe/Berlin", kwargs={"x": 1},
+        options={"priority": 3}, catch_up="all", catch_up_max=3, grace=60, overlap="skip", jitter=5, one_off=True,
+        expires=30, start_time=datetime(2027, 1, 1, tzinfo=UTC), end_time=datetime(2999, 1, 1, tzinfo=UTC),
     ).full_clean()  # fmt: skip
     periodic(relative=True).full_clean()
 
@@ -140,6 +141,19 @@ def test_a_row_that_cannot_be_used_is_not_run(database_app: App) -> None:
     row = PeriodicTask.objects.create(name="echo", task=ECHO, schedule="often")
     with pytest.raises(ValidationError, match="'often' is no interval"):
         row.run_now()
+    row = PeriodicTask.objects.create(name="misfit", task=ADD, schedule="1 hour", args=[1])
+    with pytest.raises(ValidationError, match="missing 1 required positional argument: 'y'"):
+        row.run_now()
+    assert waiting(database_app) == []
+
+
+def test_a_task_may_add_arguments_of_its_own(database_app: App) -> None:
+    class Filling(Task):  # type: ignore[type-arg]
+        def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+            return super().apply_async(args, {**(kwargs or {}), "tenant": "blue"}, **options)
+
+    database_app.task(lambda tenant: tenant, name="tests.filling", base=Filling)
+    periodic(task="tests.filling", args=[]).full_clean()
 
 
 def test_next_runs_are_told(database_app: App) -> None:

@@ -34,6 +34,7 @@ def listed(app: App, options: dict[str, Any]) -> Answer:
     found = found[:limit]
     rows = [_cells(each, now) for each in found]
     said += [f"{each.row.name} never runs: {each.problem}" for each in found if each.problem]
+    said += [f"{each.row.name}: {each.warning}" for each in found if each.warning and not each.problem]
     nothing = "No periodic tasks: BEAT_SCHEDULE is empty, and there are none in the database."
     if name or task:
         wanted = [f"with {name!r} in its name"] * bool(name) + [f"of the task {task!r}"] * bool(task)
@@ -57,7 +58,7 @@ def _facts(each: Scheduled, runs: int = 1) -> dict[str, Any]:
         "timezone": row.timezone, "enabled": row.enabled, "condition": each.condition, "from": row.origin,
         "last_run": each.last_run, "last_id": each.last_id or None, "last_state": each.last_state or None,
         "runs": each.state.runs if each.state else 0, "next_run": upcoming[0] if upcoming else None,
-        "problem": each.problem or None,
+        "problem": each.problem or None, "warning": each.warning or None,
     }  # fmt: skip
 
 
@@ -86,9 +87,11 @@ def show(app: App, options: dict[str, Any]) -> Answer:
 
 def run(app: App, options: dict[str, Any]) -> Answer:
     """``tasks schedule run NAME``."""
-    results = schedules.run_now(app, _chosen(app, options))
+    chosen = _chosen(app, options)
+    results = schedules.run_now(app, chosen)
     lines = [f"{name}: {result.id}" for name, result in results.items()]
-    return Answer([{"name": name, "id": result.id} for name, result in results.items()], "\n".join(lines))
+    told = [f"{row.name}: {why}" for row in chosen if (why := schedules.unknown_task(app, row.task))]
+    return Answer([{"name": name, "id": result.id} for name, result in results.items()], "\n".join(lines), told)
 
 
 def act(app: App, options: dict[str, Any]) -> Answer:
