@@ -62,7 +62,8 @@ class crontab(BaseSchedule):
         if days is None:
             raise ValueError(
                 f"This crontab is never due: day_of_month {_text(self._orig_day_of_month)} does not occur in "
-                f"month_of_year {_text(self._orig_month_of_year)}."
+                f"month_of_year {_text(self._orig_month_of_year)}. Correct one of them; the last day of a month, "
+                "whichever that is, is L in a cron string, such as '0 0 L * *'."
             )
         self._calendar = Calendar(days, self.hour, self.minute)
         super().__init__(**kwargs)

@@ -129,7 +129,8 @@ def test_a_field(field: str, spec: Any, numbers: Any) -> None:
         (
             {"day_of_month": 31, "month_of_year": 2},
             ValueError,
-            "This crontab is never due: day_of_month 31 does not occur in month_of_year 2.",
+            "This crontab is never due: day_of_month 31 does not occur in month_of_year 2. Correct one of them; the "
+            "last day of a month, whichever that is, is L in a cron string, such as '0 0 L * *'.",
         ),
         (
             {"day_of_month": "30,31", "month_of_year": {2}, "day_of_week": "mon"},
