@@ -95,7 +95,11 @@ class Entry:
             if values.get(key) is not None:
                 values[key] = _in_utc(name, key, values[key], zone)
         if values.get("start_time") and values.get("end_time") and values["end_time"] < values["start_time"]:
-            raise EntryError(name, "end_time", f"{definition['end_time']!r} is before start_time. Exchange them.")
+            raise EntryError(
+                name,
+                "end_time",
+                f"{definition['end_time']} is before start_time = {definition['start_time']}. Exchange them.",
+            )
         if values.get("expires") is not None and values.get("jitter", 0) > values["expires"]:
             problem = (
                 f"{definition['jitter']!r} is more than expires = {definition['expires']!r}: some runs would have "

@@ -114,12 +114,18 @@ def _kwargs(value: Any) -> dict[str, Any]:
     return kwargs
 
 
+_REFUSED = {
+    "task_id": "each run has an id of its own",
+    **dict.fromkeys(("on_commit", "using"), "beat sends in a transaction of its own, or in none"),
+}
+
+
 def _options(value: Any) -> dict[str, Any]:
     options = _kwargs(value)
     check_call_options(options, "an entry")
-    for name in ("task_id", "on_commit", "using"):
+    for name, why in _REFUSED.items():
         if options.get(name) is not None:
-            raise ValueError(f"{name} cannot be given here: each run has an id of its own, and no transaction")
+            raise ValueError(f"{name} cannot be given here: {why}")
     return options
 
 
@@ -166,13 +172,15 @@ FIELDS: dict[str, Field] = {
     "relative": _FLAG,
     "timezone": Field("the name of a time zone", '"Europe/Berlin"', _zone),
     "catch_up": Field('"none", "once", "all", or how many missed slots are run at most', '"once"', _catch_up),
-    "grace": Field("a number of seconds, a timedelta, or None", "600", _seconds_or_none),
+    "grace": Field("a number of seconds not below 0, a timedelta, or None", "600", _seconds_or_none),
     "overlap": Field('"allow", "skip" or "queue"', '"skip"', _overlap),
-    "jitter": Field("a number of seconds, or a timedelta", "30", _seconds),
+    "jitter": Field("a number of seconds not below 0, or a timedelta", "30", _seconds),
     "start_time": _INSTANT,
     "end_time": _INSTANT,
     "one_off": _FLAG,
     "enabled": _FLAG,
-    "expires": Field("a number of seconds from the slot on, a timedelta, or None", "300", _seconds_or_none),
+    "expires": Field(
+        "a number of seconds from the slot on, not below 0, a timedelta, or None", "300", _seconds_or_none
+    ),
     "since": _INSTANT,
 }

@@ -22,15 +22,18 @@ def tell_claimed(claim: Claim, plan: Plan, now: float) -> None:
     """Log what has been sent, and what is left out."""
     name = claim.before.name
     if plan.late:
-        logger.warning("Entry %r: %d runs up to %s are left out, as they are too late.", name, plan.late,
-                       shown([plan.upto or now]))  # fmt: skip
+        logger.warning("Entry %r: %s left out, as too late.", name, _runs(plan.late, plan.upto or now))
     if plan.passed:
-        logger.info("Entry %r: %d runs up to %s are passed over, as the last one has not ended.", name, plan.passed,
-                    shown([plan.upto or now]))  # fmt: skip
+        logger.info("Entry %r: %s passed over, as the last one has not ended.", name,
+                    _runs(plan.passed, plan.upto or now))  # fmt: skip
     sent = [(slot, each.task, each.id) for slot, each in zip(claim.slots, claim.messages, strict=True)]
     for slot, task, number in sent + [(call.slot, call.task, call.id) for call in claim.calls]:
         late = f", {now - slot:.0f} s late" if now - slot > LATE else ""
         logger.info("Entry %r: sent %s[%s], due at %s%s", name, task, number, shown([slot]), late)
+
+
+def _runs(count: int, upto: float) -> str:
+    return f"{count} run{' ' if count == 1 else 's '}up to {shown([upto])} {'is' if count == 1 else 'are'}"
 
 
 def guarded(entry: Entry, now: float, decide: Callable[[], Plan]) -> Plan:

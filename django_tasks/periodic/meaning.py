@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -43,6 +44,7 @@ logger = logging.getLogger("django_tasks.beat")
 _PLAIN = {"timezone": "", "relative": False, "grace": None, "overlap": PeriodicTask.ALLOW, "jitter": 0.0,
           "one_off": False, "enabled": True, "expires": None}  # fmt: skip
 _JSON: dict[str, Any] = {"args": [], "kwargs": {}, "options": {}}
+_SECONDS = ("grace", "jitter", "expires")
 #: What stands for a key that has to be there, and is wrong, while the others are looked at.
 _HARMLESS = {"task": "harmless", "schedule": 1.0}
 
@@ -139,7 +141,7 @@ def problems(row: PeriodicTask) -> dict[str, list[str]]:
         return found  # the settings' to correct; the row only shows them
 
     def note(exc: EntryError) -> None:
-        found.setdefault(exc.key or "name", []).append(exc.problem)
+        found.setdefault(exc.key or "name", []).append(_seconds_problem(row, exc.key) or exc.problem)
 
     app, name, entry = get_current_app(), row.name, None
     definition = _HARMLESS | definition_of(row, note)
@@ -175,6 +177,14 @@ def doubts_of(row: PeriodicTask) -> list[tuple[str, str]]:
     definition = definition_of(row)
     entry = Entry.from_definition(row.name, definition, app)
     return list(doubts(entry, definition, datetime.now(timezone.utc), zone_of(app)))
+
+
+def _seconds_problem(row: PeriodicTask, key: str) -> str:
+    """Return what is wrong with a number of seconds, in words for a row; empty if nothing is."""
+    value = getattr(row, key) if key in _SECONDS else None
+    if value is None or (isinstance(value, (int, float)) and 0 <= value < math.inf):
+        return ""
+    return f"{value!r} is no number of seconds from 0 on.{'' if key == 'jitter' else ' Leave it empty for none.'}"
 
 
 def _unstorable(value: Any) -> str:

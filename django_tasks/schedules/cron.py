@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from datetime import datetime, tzinfo
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -21,6 +22,17 @@ ALIASES = {
 }  # fmt: skip
 # croniter takes a range from a number to itself for the whole field.
 _SAME = re.compile(r"(?<!\w)(\w+)-\1(?:/\d+)?(?=$|[\s,])", re.IGNORECASE)
+_INTERVAL = re.compile(r"\d+(\.\d+)?( ?[a-z]+)?|every .*", re.IGNORECASE)
+#: What each field is called, and takes beside what all take.
+_TAKES = (
+    ("minute", "0 to 59"),
+    ("hour", "0 to 23"),
+    ("day of the month", "1 to 31, L (the last one), 15W (a single one: the nearest weekday)"),
+    ("month", "1 to 12 or jan to dec"),
+    ("day of the week", "0 (Sunday) to 7 or sun to sat, 2#3 (the third Tuesday), L5 (the last Friday)"),
+    ("second", "0 to 59"),
+    ("year", "1970 to 2099"),
+)
 _HASHED = re.compile(r"(?:^|[\s,])[hr](?:$|[\s,/(])", re.IGNORECASE)
 
 
@@ -47,12 +59,12 @@ class cron(BaseSchedule):
         ValueError: croniter cannot read it, or there is no such day, such as 31 February.
     """
 
-    def __init__(self, expression: str, **kwargs: Any) -> None:
+    def __init__(self, expression: str, nowfun: Callable[[], datetime] | None = None, app: Any = None) -> None:
         if not isinstance(expression, str):
             raise TypeError(f"A cron string is a text such as '20 20 * * 1', not {expression!r}.")
         self.expression = " ".join(expression.split())
         self._calendar, self._words = _parse(self.expression)
-        super().__init__(**kwargs)
+        super().__init__(nowfun, app)
 
     def next_slot(self, after: datetime, *, anchor: datetime, zone: tzinfo) -> datetime | None:
         """Return the first time after an instant; see ``BaseSchedule``. ``anchor`` means nothing here."""
@@ -85,31 +97,42 @@ def _parse(expression: str) -> _Parsed:
     if expression.startswith("@") and expression.lower() not in ALIASES:
         raise ValueError(f"There is no cron string {expression!r}: those with a name are {', '.join(ALIASES)}.")
     text = _SAME.sub(r"\1", ALIASES.get(expression.lower(), expression))
+    parts = text.split()
+    if not 5 <= len(parts) <= 7:
+        raise ValueError(f"The cron string {expression!r} {_miscounted(parts)}")
     if _HASHED.search(text):
         # Several beats have to mean the same by it.
         raise ValueError(f"The cron string {expression!r} has H or R, which stand for any number: write the number.")
-    parts = text.split()
     try:
-        if not 5 <= len(parts) <= 7:
-            croniter.expand(text)
         minutes, hours, seconds = _times(*parts[:2], *parts[5:6])
         days, day_text = _days(*parts[2:5], *parts[6:])
     except CroniterError as exc:
-        raise ValueError(f"The cron string {expression!r} cannot be read: {_reason(text, exc)}") from exc
+        raise ValueError(f"The cron string {expression!r} {_unreadable(parts, exc)}") from exc
     except ValueError as exc:
         raise ValueError(f"The cron string {expression!r} {exc}") from None
     return _Parsed(Calendar(days, hours, minutes, seconds), time_words(hours, minutes, seconds) + day_text)
 
 
-def _reason(text: str, error: CroniterError) -> str:
-    try:
-        croniter.expand(text)
-    except CroniterError as exc:
-        error = exc  # it speaks of the whole text
-    return (
-        f"{str(error).splitlines()[-1].rstrip('.')}. It has five fields (minute, hour, day of the month, month, day of "
-        "the week), then maybe the second, then maybe the year."
-    )
+def _miscounted(parts: Sequence[str]) -> str:
+    """Return what is wrong with a number of fields; it goes on after the name of the cron string."""
+    text = f"has {len(parts) or 'no'} field{'' if len(parts) == 1 else 's'}: it takes five (minute, hour, day of the "
+    text += "month, month, day of the week), then maybe the second, then maybe the year."
+    if _INTERVAL.fullmatch(" ".join(parts)):
+        text += (
+            " An interval is a number of seconds or a timedelta, not a text; in the database it has a kind of its own."
+        )
+    return text
+
+
+def _unreadable(parts: Sequence[str], error: CroniterError) -> str:
+    """Return which field croniter does not take; it goes on after the name of the cron string."""
+    alone = ["*", "*", "*", "*", "*", "0", "*"]
+    for number, (part, (name, takes)) in enumerate(zip(parts, _TAKES, strict=False)):
+        try:
+            croniter.expand(" ".join([*alone[:number], part, *alone[number + 1 :]]))
+        except CroniterError:
+            return f"has no {name} {part!r}: it takes {takes}, '*', ranges (1-5), steps (*/5), and lists of these."
+    return f"cannot be read: {str(error).splitlines()[-1].rstrip('.')}."
 
 
 # What croniter reads is kept in two parts, since 100,000 cron strings have few times of day and fewer days.

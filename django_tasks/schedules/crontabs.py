@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, tzinfo
 from functools import lru_cache
 from typing import Any
@@ -45,7 +45,8 @@ class crontab(BaseSchedule):
         day_of_week: Cronspec = "*",
         day_of_month: Cronspec = "*",
         month_of_year: Cronspec = "*",
-        **kwargs: Any,
+        nowfun: Callable[[], datetime] | None = None,
+        app: Any = None,
     ) -> None:
         # What was given, under the names that programs for Celery read it by.
         self._orig_minute = _kept(minute)
@@ -66,7 +67,7 @@ class crontab(BaseSchedule):
                 "whichever that is, is L in a cron string, such as '0 0 L * *'."
             )
         self._calendar = Calendar(days, self.hour, self.minute)
-        super().__init__(**kwargs)
+        super().__init__(nowfun, app)
 
     @classmethod
     def from_string(cls, crontab: str) -> crontab:

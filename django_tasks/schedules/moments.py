@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, tzinfo
 from typing import Any
 
@@ -21,10 +22,10 @@ class clocked(BaseSchedule):
         TypeError: ``clocked_time`` is no ``datetime``.
     """
 
-    def __init__(self, clocked_time: datetime, **kwargs: Any) -> None:
+    def __init__(self, clocked_time: datetime, nowfun: Callable[[], datetime] | None = None, app: Any = None) -> None:
         if not isinstance(clocked_time, datetime):
             raise TypeError(f"A clocked schedule needs the datetime of its run, not {clocked_time!r}.")
-        super().__init__(**kwargs)
+        super().__init__(nowfun, app)
         self.clocked_time = clocked_time
 
     def next_slot(self, after: datetime, *, anchor: datetime, zone: tzinfo) -> datetime | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -52,7 +53,9 @@ class solar(BaseSchedule):
         ValueError: there is no such event or place.
     """
 
-    def __init__(self, event: str, lat: float, lon: float, **kwargs: Any) -> None:
+    def __init__(
+        self, event: str, lat: float, lon: float, nowfun: Callable[[], datetime] | None = None, app: Any = None
+    ) -> None:
         _ephem()
         if event not in EVENTS:
             raise ValueError(f"The sun has no event {event!r}: give one of {', '.join(EVENTS)}.")
@@ -60,7 +63,7 @@ class solar(BaseSchedule):
             if not (math.isfinite(degrees) and -most <= degrees <= most):
                 raise ValueError(f"The {name} {degrees!r} is not between -{most} and {most} degrees.")
         self.event, self.lat, self.lon = event, lat, lon
-        super().__init__(**kwargs)
+        super().__init__(nowfun, app)
 
     def next_slot(self, after: datetime, *, anchor: datetime, zone: tzinfo) -> datetime | None:
         """Return the next event after an instant; see ``BaseSchedule``. Nothing else counts here."""

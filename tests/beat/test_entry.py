@@ -70,7 +70,11 @@ def test_relative_intervals(app: App) -> None:
         ({"jitter": True}, "jitter", "a number of seconds"),
         ({"one_off": 1}, "one_off", "True or False"),
         ({"start_time": "soon"}, "start_time", "a datetime, or an ISO 8601 text"),
-        ({"start_time": "2027-01-02", "end_time": "2027-01-01"}, "end_time", "is before start_time"),
+        (
+            {"start_time": "2027-01-02", "end_time": "2027-01-01"},
+            "end_time",
+            "2027-01-01 is before start_time = 2027-01-02",
+        ),
         ({"schedul": 5}, "schedul", "there is no such key. Did you mean schedule?"),
         ({"last_run_at": None}, "last_run_at", "there is no such key"),
     ],

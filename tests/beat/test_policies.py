@@ -208,7 +208,7 @@ def test_grace(memory_world: World, grace: Any) -> None:
 def test_what_is_left_out_is_said(memory_world: World, caplog: pytest.LogCaptureFixture) -> None:
     absent(memory_world, every(60, grace=10), 119)
     assert memory_world.sent() == []
-    assert "Entry 'a': 1 runs up to 2027-01-04 00:01:00.000+00:00 are left out, as they are too late" in caplog.text
+    assert "Entry 'a': 1 run up to 2027-01-04 00:01:00.000+00:00 is left out, as too late" in caplog.text
 
 
 def test_years_of_an_entry_of_every_second_take_no_time(memory_world: World) -> None:

@@ -167,7 +167,7 @@ def test_a_task_is_added(admin: Client) -> None:
         ("schedule", "often", "&#x27;often&#x27; is no interval. Write it like 30 seconds"),
         ("timezone", "Mars/Olympus", "no time zone &#x27;Mars/Olympus&#x27;"),
         ("name", "taken", "Periodic task with this Name already exists"),
-        ("grace", "-1", "-1.0 should be a number of seconds"),
+        ("grace", "-1", "-1.0 is no number of seconds from 0 on. Leave it empty for none."),
     ],
 )
 def test_what_is_wrong_is_said_at_its_field(admin: Client, make: Make, field: str, value: str, message: str) -> None:

@@ -108,7 +108,7 @@ def test_an_instant_is_what_the_text_says() -> None:
     ("kind", "text", "message"),
     [
         ("cron", "0 0 31 2 *", "never due"),
-        ("cron", "61 * * * *", "cannot be read"),
+        ("cron", "61 * * * *", "has no minute '61'"),
         ("crontab", "0 0 * *", "five fields"),
         ("solar", "sunset", "sunset 52.52 13.40"),
         ("solar", "", "sunset 52.52 13.40"),

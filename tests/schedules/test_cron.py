@@ -70,11 +70,26 @@ def test_years_that_are_over() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("* * * *", "The cron string '* * * *' cannot be read: Exactly 5, 6 or 7 columns has to be specified"),
-        ("", "The cron string '' cannot be read"),
-        ("60 * * * *", "The cron string '60 * * * *' cannot be read: [60 * * * *] is not acceptable, out of range."),
-        ("* * * * mun", "The cron string '* * * * mun' cannot be read"),
-        ("*/0 * * * *", "The cron string '*/0 * * * *' cannot be read"),
+        (
+            "0 8 * *",
+            "The cron string '0 8 * *' has 4 fields: it takes five (minute, hour, day of the month, month, day ",
+        ),
+        ("", "The cron string '' has no fields: it takes five"),
+        ("1 2 3 4 5 6 7 8", "The cron string '1 2 3 4 5 6 7 8' has 8 fields: it takes five"),
+        (
+            "60 * * * *",
+            "The cron string '60 * * * *' has no minute '60': it takes 0 to 59, '*', ranges (1-5), steps (*/5), and ",
+        ),
+        ("* 24 * * *", "The cron string '* 24 * * *' has no hour '24': it takes 0 to 23, "),
+        (
+            "* * 1,15W * *",
+            "The cron string '* * 1,15W * *' has no day of the month '1,15W': it takes 1 to 31, L (the l",
+        ),
+        ("0 8 * 13 mun", "The cron string '0 8 * 13 mun' has no month '13': it takes 1 to 12 or jan to dec, "),
+        ("* * * * mun", "The cron string '* * * * mun' has no day of the week 'mun': it takes 0 (Sunday) to 7"),
+        ("* * * * * 60", "The cron string '* * * * * 60' has no second '60'"),
+        ("* * * * * 0 1900", "The cron string '* * * * * 0 1900' has no year '1900': it takes 1970 to 2099"),
+        ("*/0 * * * *", "The cron string '*/0 * * * *' has no minute '*/0'"),
         ("0 0 31 2 *", "The cron string '0 0 31 2 *' is never due: there is no such day."),
         ("0 0 31 4,6,9,11 *", "The cron string '0 0 31 4,6,9,11 *' is never due"),
         ("0 0 29 2 * 0 2025-2027", "The cron string '0 0 29 2 * 0 2025-2027' is never due"),
@@ -94,6 +109,12 @@ def test_what_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match="cron string") as caught:
         cron(text)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("text", ["30", "30 seconds", "1.5 h", "30s", "every 5 minutes"])
+def test_an_interval_is_no_cron_string(text: str) -> None:
+    with pytest.raises(ValueError, match=r"An interval is a number of seconds or a timedelta, not a text"):
+        cron(text)
 
 
 def test_it_is_a_text() -> None:

@@ -295,3 +295,8 @@ def test_croniter_is_asked_for_each_day_once() -> None:
     for number in range(1440):
         crontab(number % 60, number // 60, "mon-fri").next_slot(NEW_YEAR, anchor=NEW_YEAR, zone=ZoneInfo("Asia/Tokyo"))
     assert calendars._day_after.cache_info().misses <= 3
+
+
+def test_an_argument_that_there_is_not() -> None:
+    with pytest.raises(TypeError, match=r"^crontab\.__init__\(\) got an unexpected keyword argument 'minutes'"):
+        crontab(minutes=5)  # type: ignore[call-arg]
