@@ -87,6 +87,28 @@ class Scheduled:
             return "broken"
         return "over" if self.last_run else "never"
 
+    @property
+    def remedy(self) -> str:
+        """Why it does not fire, and what to do about it; empty if it does."""
+        condition, name = self.condition, self.row.name
+        if condition == "on":
+            return ""
+        if condition == "off":
+            return f"it is paused. `tasks schedule resume {name!r}` lets it fire again."
+        if condition == "off in the settings":
+            return (
+                'it is off in the settings. Take "enabled": False out of its entry there, or '
+                f"`tasks schedule override {name!r}` and resume it then."
+            )
+        if condition == "broken":
+            return self.problem
+        if self.entry is not None and self.entry.one_off and self.state is not None and self.state.has_fired:
+            return (
+                "it was to fire once, and has. To start it again, pause it while a beat runs, and resume it 2 s later; "
+                f"`tasks schedule run {name!r}` calls it at once."
+            )
+        return "it has no runs any more. Change its schedule, or its end."
+
 
 # -- looking
 

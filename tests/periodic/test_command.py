@@ -12,6 +12,7 @@ from django.utils.timezone import now
 from django_tasks import App
 from django_tasks.brokers.beat import EntryState
 from django_tasks.models import PeriodicTask
+from django_tasks.periodic.mirror import settings_entries
 from django_tasks.schedules import crontab
 from tests.running import drain, waiting
 from tests.test_tasks_command import manage, tasks
@@ -118,6 +119,32 @@ def test_pause_and_resume(scheduled_app: App, make: Make) -> None:
     assert {name: each["condition"] for name, each in data.items()} == {"nightly": "on", "often": "off", "sums": "off"}
     assert "Nothing to pause" in tasks("schedule", "pause", "sums").out
     assert tasks("schedule", "resume", "--all", "--json").json == {"verb": "resume", "names": ["often", "sums"]}
+
+
+def test_resume_says_what_does_not_fire_nevertheless(scheduled_app: App, make: Make) -> None:
+    more = {"off": {"task": ADD, "schedule": 10.0, "args": [1, 2], "enabled": False},
+            "once": {"task": ADD, "schedule": 10.0, "args": [1, 2], "one_off": True},
+            "past": {"task": ADD, "schedule": 10.0, "args": [1, 2], "end_time": "2020-01-01"}}  # fmt: skip
+    scheduled_app.conf.beat_schedule = {**scheduled_app.conf.beat_schedule, **more}
+    (once,) = (entry for entry in settings_entries(scheduled_app).values() if entry.name == "once")
+    at = now().timestamp()
+    state = EntryState("once", at - 60, at - 60, slot=at, fired=at, runs=1, definition=once.definition)
+    scheduled_app.broker.claim_store.add([state])
+    make("broken", schedule="often")
+    tasks("schedule", "pause", "off", "often")
+    ran = tasks("schedule", "resume", "often", "off", "once", "past", "broken")
+    assert ran.code == 1
+    assert ran.out == "often fires again; what was missed meanwhile is not made up for.\n"
+    assert [line.partition(". ")[0] for line in ran.err.splitlines()] == [
+        "off does not fire: it is off in the settings",
+        "once does not fire: it was to fire once, and has",
+        "past does not fire: it has no runs any more",
+        "broken does not fire: 'often' is no interval",
+    ]
+    assert "`tasks schedule override 'off'` and resume it then." in ran.err
+    tasks("schedule", "override", "off")
+    assert tasks("schedule", "resume", "off").out.startswith("off fires again")
+    assert tasks("schedule", "resume", "off").out.startswith("Nothing to resume")
 
 
 def test_run(scheduled_app: App, make: Make) -> None:

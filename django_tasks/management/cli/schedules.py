@@ -99,10 +99,20 @@ def act(app: App, options: dict[str, Any]) -> Answer:
     verb = options["verb"]
     operation, done = _VERBS[verb]
     choice.need_tables(app, verb)
-    changed = operation(app, _chosen(app, options))
-    names = [row.name for row in changed]
-    text = "\n".join(f"{name} {done}." for name in names) or f"Nothing to {verb}: all of them are as asked already."
-    return Answer({"verb": verb, "names": names}, text)
+    chosen = _chosen(app, options)
+    changed = operation(app, chosen)
+    silent = _silent(app, chosen if options["names"] else changed) if verb == "resume" else {}
+    names = [row.name for row in changed if row.name not in silent]
+    text = "\n".join(f"{name} {done}." for name in names)
+    if not (names or silent):
+        text = f"Nothing to {verb}: all of them are as asked already."
+    problem = "\n".join(f"{name} does not fire: {why}" for name, why in silent.items())
+    return Answer({"verb": verb, "names": names}, text, problem=problem)
+
+
+def _silent(app: App, rows: Sequence[PeriodicTask]) -> dict[str, str]:
+    """Return which of these do not fire though nobody has paused them, and what to do about it."""
+    return {each.row.name: why for each in schedules.described(app, rows) if (why := each.remedy)}
 
 
 _VERBS: dict[str, tuple[Callable[[Any, Sequence[Any]], list[Any]], str]] = {
