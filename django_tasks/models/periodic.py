@@ -14,6 +14,7 @@ from django.db import models, router, transaction
 from django.db.models.signals import pre_save
 from django.utils.module_loading import import_string
 
+from django_tasks.exceptions import EncodeError
 from django_tasks.models.periodic_version import PeriodicVersion
 from django_tasks.serialization import json_dumps
 
@@ -30,8 +31,15 @@ class TypedEncoder(json.JSONEncoder):
     """Writes what JSON does not know, such as a date, as messages have it (``{"__type__": ..., "__value__": ...}``)."""
 
     def default(self, o: Any) -> Any:
-        """Return a value in a form that JSON knows."""
-        return json.loads(json_dumps(o))
+        """Return a value in a form that JSON knows.
+
+        Raises:
+            TypeError: there is none; this is what ``JSONField`` expects.
+        """
+        try:
+            return json.loads(json_dumps(o))
+        except EncodeError as exc:
+            raise TypeError(str(exc)) from exc
 
 
 class PeriodicTaskQuerySet(models.QuerySet["PeriodicTask"]):

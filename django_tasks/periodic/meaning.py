@@ -101,6 +101,8 @@ def definition_of(row: PeriodicTask, problem: Callable[[EntryError], None] | Non
 
 
 def _schedule_of(row: PeriodicTask) -> Any:
+    if not isinstance(row.schedule, str):
+        raise EntryError(row.name, "schedule", f"{row.schedule!r:.100} is no text. Write the schedule as a text.")
     try:
         return texts.parse(row.kind, row.schedule, row.relative)
     except (ValueError, TypeError, ImproperlyConfigured) as exc:
@@ -124,9 +126,10 @@ def typed(name: str, key: str, value: Any) -> Any:
         raise EntryError(name, key, str(exc)) from exc
 
 
-def _aware(instant: datetime) -> datetime:
-    # Naive with USE_TZ = False, where Django means its own zone.
-    return instant if instant.tzinfo else make_aware(instant, get_default_timezone())
+def _aware(instant: Any) -> Any:
+    # Naive with USE_TZ = False, where Django means its own zone. What is no instant is the entry's to refuse.
+    naive = isinstance(instant, datetime) and instant.tzinfo is None
+    return make_aware(instant, get_default_timezone()) if naive else instant
 
 
 # -- what the model asks for

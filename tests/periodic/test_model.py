@@ -76,6 +76,27 @@ def test_a_wrong_value_is_refused_at_its_field(db: None, field: str, value: Any,
     assert list(found.value.message_dict) == [field]
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("args", [object()], "Pass something simpler"),
+        ("kwargs", {"a": object()}, "Pass something simpler"),
+        ("options", {"headers": {"a": {1}}}, "Pass something simpler"),
+        ("schedule", None, "None is no text. Write the schedule as a text."),
+        ("start_time", "tomorrow", "'tomorrow' should be a datetime, or an ISO 8601 text"),
+        ("end_time", "", "'' should be a datetime"),
+        ("grace", "long", "'long' is no number of seconds from 0 on. Leave it empty for none."),
+        ("grace", timedelta(minutes=1), "must be a float"),
+    ],
+)
+def test_a_value_of_another_type_is_an_error_of_its_field(db: None, field: str, value: Any, message: str) -> None:
+    row = periodic(**{field: value})
+    with pytest.raises(ValidationError) as found:
+        row.full_clean()
+    assert message in " ".join(found.value.message_dict[field])
+    assert list(found.value.message_dict) == [field]
+
+
 def test_all_that_is_wrong_is_said_at_once(db: None) -> None:
     row = periodic(task="", kind="cron", schedule="x", args={}, jitter=-1, grace=-1, timezone="Mars")
     with pytest.raises(ValidationError) as found:
