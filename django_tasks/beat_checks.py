@@ -14,6 +14,7 @@ from django_tasks.beat.calls import misfit
 from django_tasks.beat.doubts import doubts
 from django_tasks.beat.entry import ALLOW, Entry, EntryError
 from django_tasks.beat.messages import message_of
+from django_tasks.beat.mistakes import mistakes
 from django_tasks.conf import Settings, suggestion
 from django_tasks.current import get_current_app
 from django_tasks.exceptions import CeleriacError, ImproperlyConfigured, OperationalError
@@ -39,12 +40,12 @@ def unfit_entries(conf: Settings) -> Iterator[CheckMessage]:
         return  # E001 has reported it
     for name, definition in entries.items():
         try:
-            entry = Entry.from_definition(name, definition, app)
-        except EntryError as exc:
-            yield Error(str(exc), hint=_HINT, id="django_tasks.E006")
+            entry, wrong = mistakes(name, definition, app)
         except ImproperlyConfigured:
             return  # another setting, which E001 has reported
-        else:
+        for error in wrong:
+            yield Error(str(error), hint=_HINT, id="django_tasks.E006")
+        if entry is not None and not wrong:
             yield from _of_unknown_task(entry)
             yield from _misfit(entry, app)
             yield from _unsendable(entry)
@@ -52,7 +53,7 @@ def unfit_entries(conf: Settings) -> Iterator[CheckMessage]:
             yield from _doubtful(entry, definition, app)
 
 
-_HINT = "The page on periodic tasks of the documentation has all that an entry takes."
+_HINT = "See docs/beat.md, section 'What an entry can have', and docs/schedules.md."
 
 
 def _failed_receivers(app: App) -> Iterator[CheckMessage]:

@@ -72,12 +72,15 @@ class Entry:
     since: datetime | None = None
 
     @classmethod
-    def from_definition(cls, name: str, definition: Mapping[str, Any], app: App) -> Entry:
+    def from_definition(
+        cls, name: str, definition: Mapping[str, Any], app: App, since: datetime | None = None
+    ) -> Entry:
         """Make an entry of what ``BEAT_SCHEDULE`` has under a name.
 
         Args:
             definition: ``task`` and ``schedule``, and whatever else :data:`fields.FIELDS` has.
             app: gives the zone where the entry has none.
+            since: as of the entry.
 
         Raises:
             EntryError: something in it cannot be; says what, and what it should be.
@@ -91,7 +94,7 @@ class Entry:
         catch_up, most = values.pop("catch_up", (ONCE, 1))
         grace = values.pop("grace", None)
         grace = NONE_GRACE if grace is None and catch_up == NONE else grace
-        for key in ("start_time", "end_time", "since"):
+        for key in ("start_time", "end_time"):
             if values.get(key) is not None:
                 values[key] = _in_utc(name, key, values[key], zone)
         if values.get("start_time") and values.get("end_time") and values["end_time"] < values["start_time"]:
@@ -105,7 +108,7 @@ class Entry:
                 f"{definition['jitter']!r} is more than expires = {definition['expires']!r}: some runs would have "
             )
             raise EntryError(name, "jitter", f"{problem}expired before they begin. Make it less.")
-        return cls(name, schedule=schedule, zone=zone, catch_up=catch_up, most=most, grace=grace, **values)
+        return cls(name, schedule=schedule, zone=zone, catch_up=catch_up, most=most, grace=grace, since=since, **values)
 
     @property
     def definition(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, NamedTuple
 
-from django_tasks.call_options import check_call_options
+from django_tasks.call_options import CALL_OPTIONS, check_call_options
 from django_tasks.conf import suggestion
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.schedules import as_zone
@@ -68,11 +68,16 @@ def check_names(name: str, definition: Any) -> None:
         raise EntryError(name, "", f"{Raw(definition)} must be a dict with 'task' and 'schedule'.")
     for key in definition:
         if key not in FIELDS:
-            hint = suggestion(str(key), FIELDS, cutoff=0.6)
-            raise EntryError(name, str(key), f"there is no such key.{hint} An entry takes {', '.join(FIELDS)}.")
+            raise EntryError(name, str(key), f"there is no such key.{_meant(str(key))}")
     for key in ("task", "schedule"):
         if key not in definition:
             raise EntryError(name, key, f"it is missing. Add {key!r}, for example {key!r}: {FIELDS[key].example}.")
+
+
+def _meant(key: str) -> str:
+    if key in CALL_OPTIONS:
+        return f" It is an option of the call: write 'options': {{{key!r}: ...}}."
+    return suggestion(key, FIELDS, cutoff=0.6) or f" An entry takes {', '.join(FIELDS)}."
 
 
 def _seconds(value: Any) -> float:
@@ -182,5 +187,4 @@ FIELDS: dict[str, Field] = {
     "expires": Field(
         "a number of seconds from the slot on, not below 0, a timedelta, or None", "300", _seconds_or_none
     ),
-    "since": _INSTANT,
 }

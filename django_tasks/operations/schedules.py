@@ -243,21 +243,23 @@ def override(app: App, rows: Iterable[PeriodicTask]) -> list[PeriodicTask]:
 
 
 def restore(app: App, rows: Iterable[PeriodicTask]) -> list[PeriodicTask]:
-    """Let entries of the settings count again, and not the rows that stand in their place.
+    """Let entries of the settings count again, and not the rows that stand in their place; return those that did.
 
     Raises:
         OperationFailed: the settings have no entry of a row's name; then nothing is changed.
     """
     entries = settings_entries(app)
-    chosen = list(rows)
+    changed: list[PeriodicTask] = []
     with transaction.atomic():
-        for row in chosen:
+        for row in rows:
             if row.name not in entries:
                 raise OperationFailed(
                     f"The settings have no entry {row.name!r}.{suggestion(row.name, entries)} Nothing was changed."
                 )
-            _become(row, mirror_of(entries[row.name], app), PeriodicTask.SETTINGS, True)
-    return chosen
+            if row.origin == PeriodicTask.DATABASE:
+                changed.append(row)
+                _become(row, mirror_of(entries[row.name], app), PeriodicTask.SETTINGS, True)
+    return changed
 
 
 def _become(row: PeriodicTask, other: PeriodicTask, origin: str, enabled: bool) -> None:

@@ -21,6 +21,7 @@ from django.utils.timezone import get_default_timezone, make_aware
 from django_tasks.beat.calls import misfit
 from django_tasks.beat.doubts import doubts
 from django_tasks.beat.entry import Entry, EntryError
+from django_tasks.beat.mistakes import HARMLESS, mistakes
 from django_tasks.beat.sources import definitions
 from django_tasks.current import get_current_app
 from django_tasks.exceptions import CeleriacError, EncodeError, ImproperlyConfigured, OperationalError
@@ -45,8 +46,6 @@ _PLAIN = {"timezone": "", "relative": False, "grace": None, "overlap": PeriodicT
           "one_off": False, "enabled": True, "expires": None}  # fmt: skip
 _JSON: dict[str, Any] = {"args": [], "kwargs": {}, "options": {}}
 _SECONDS = ("grace", "jitter", "expires")
-#: What stands for a key that has to be there, and is wrong, while the others are looked at.
-_HARMLESS = {"task": "harmless", "schedule": 1.0}
 
 
 def entry_of(row: PeriodicTask, app: App, settings: Mapping[str, Any] | None = None) -> Entry:
@@ -65,7 +64,7 @@ def entry_of(row: PeriodicTask, app: App, settings: Mapping[str, Any] | None = N
             raise EntryError(row.name, "", "it is shown for the settings, and they have no such entry any more.")
         entry = Entry.from_definition(row.name, known[row.name], app)
         return replace(entry, enabled=entry.enabled and row.enabled)
-    return Entry.from_definition(row.name, definition_of(row), app)
+    return Entry.from_definition(row.name, definition_of(row), app, row.changed_at and _aware(row.changed_at))
 
 
 def definition_of(row: PeriodicTask, problem: Callable[[EntryError], None] | None = None) -> dict[str, Any]:
@@ -94,7 +93,7 @@ def definition_of(row: PeriodicTask, problem: Callable[[EntryError], None] | Non
             definition[key] = value
     if row.catch_up != PeriodicTask.ONCE:
         definition["catch_up"] = {"all": row.catch_up_max} if row.catch_up == PeriodicTask.ALL else row.catch_up
-    for key, instant in (("start_time", row.start_time), ("end_time", row.end_time), ("since", row.changed_at)):
+    for key, instant in (("start_time", row.start_time), ("end_time", row.end_time)):
         if instant is not None:
             definition[key] = _aware(instant)
     return definition
@@ -146,24 +145,19 @@ def problems(row: PeriodicTask) -> dict[str, list[str]]:
     def note(exc: EntryError) -> None:
         found.setdefault(exc.key or "name", []).append(_seconds_problem(row, exc.key) or exc.problem)
 
-    app, name, entry = get_current_app(), row.name, None
-    definition = _HARMLESS | definition_of(row, note)
-    for _ in range(len(definition) + 1):  # the error for one key hides those of the others
-        try:
-            entry = Entry.from_definition(name, definition, app)
+    app = get_current_app()
+    definition = HARMLESS | definition_of(row, note)
+    entry, wrong = mistakes(row.name, definition, app)
+    if entry is None:  # because of its name
+        entry, more = mistakes("unnamed", definition, app)
+        wrong += more
+    for error in wrong:
+        note(error)
+    try:
+        if entry is not None:
             replace(entry, enabled=True).next_runs(None, datetime.now(timezone.utc), 1)
-            break
-        except EntryError as exc:
-            note(exc)
-            if not exc.key:
-                name = "unnamed"
-            elif exc.key in _HARMLESS:
-                definition[exc.key] = _HARMLESS[exc.key]
-            elif definition.pop(exc.key, None) is None:
-                break
-        except Exception as exc:  # dates beyond all calendars, for one
-            note(EntryError(name, "schedule", f"{row.schedule!r:.100} leads to no next run: {exc!r}. Change it."))
-            break
+    except Exception as exc:  # dates beyond all calendars, for one
+        note(EntryError(row.name, "schedule", f"{row.schedule!r:.100} leads to no next run: {exc!r}. Change it."))
     if not found and row._state.adding:  # a row that has had its time can still be changed
         found.update({key: [problem] for key, problem in doubts_of(row)})
     for key in _JSON:

@@ -215,6 +215,6 @@ def every(seconds: Any, **more: Any) -> dict[str, Any]:
     return {"task": "tests.job", "schedule": seconds, **more}
 
 
-def entry(app: App, definition: dict[str, Any], name: str = "entry") -> Entry:
+def entry(app: App, definition: dict[str, Any], name: str = "entry", since: datetime | None = None) -> Entry:
     """Return an entry."""
-    return Entry.from_definition(name, definition, app)
+    return Entry.from_definition(name, definition, app, since)

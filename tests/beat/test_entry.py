@@ -76,7 +76,8 @@ def test_relative_intervals(app: App) -> None:
             "2027-01-01 is before start_time = 2027-01-02",
         ),
         ({"schedul": 5}, "schedul", "there is no such key. Did you mean schedule?"),
-        ({"last_run_at": None}, "last_run_at", "there is no such key"),
+        ({"last_run_at": None}, "last_run_at", "there is no such key. An entry takes task, schedule, args,"),
+        ({"queue": "slow"}, "queue", "It is an option of the call: write 'options': {'queue': ...}."),
     ],
 )
 def test_what_cannot_be(app: App, wrong: dict[str, Any], key: str, words: str) -> None:

@@ -89,14 +89,6 @@ def test_an_instant(memory_world: World) -> None:
     assert memory_world.sent("past") == []
 
 
-def test_an_instant_that_was_before_any_beat_looked(memory_world: World) -> None:
-    """A row that was made at second 0 for second 5, when beats were away until second 60."""
-    memory_world.run(60)
-    memory_world.beat({"a": every(clocked(at(5)), since=at(0))})
-    memory_world.run(HOUR)
-    assert memory_world.slots("a") == [5]
-
-
 class Tides(schedule):
     """A schedule of somebody's own, which only says whether it is due."""
 

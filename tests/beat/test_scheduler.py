@@ -6,7 +6,7 @@ import gc
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from django_tasks.beat.entry import Entry
 from django_tasks.beat.scheduler import BATCH, LOCKED, MANY, MESSAGES
 from django_tasks.beat.sources import Changes, SettingsSource
 from django_tasks.exceptions import OperationalError
+from django_tasks.schedules import clocked
 from tests.beat.simulation import START, World, entry, every
 
 
@@ -36,9 +37,11 @@ class ListSource:
             self.put(name, definition)
         self.changed.clear()
 
-    def put(self, name: str, definition: dict[str, Any], *, noticed: bool = True) -> None:
+    def put(
+        self, name: str, definition: dict[str, Any], *, noticed: bool = True, since: datetime | None = None
+    ) -> None:
         """Write a row; one that is not ``noticed`` comes up in no look for changes."""
-        self.rows[name] = entry(self.app, definition, name)
+        self.rows[name] = entry(self.app, definition, name, since)
         if noticed:
             self.changed.append(self.rows[name])
 
@@ -94,9 +97,19 @@ def test_a_change_counts_within_two_seconds(memory_world: World, source: ListSou
     source.put("a", every(1000))
     memory_world.beat(sources=[source])
     memory_world.run(100.5)
-    source.put("a", every(1, since=datetime.fromtimestamp(START + 100.5, timezone.utc)))
+    source.put("a", every(1), since=datetime.fromtimestamp(START + 100.5, timezone.utc))
     memory_world.run(2)
     assert memory_world.slots("a") == [101, 102]
+
+
+def test_an_instant_that_was_before_any_beat_looked(memory_world: World, source: ListSource) -> None:
+    """A row that was made at second 0 for second 5, when beats were away until second 60."""
+    made = datetime.fromtimestamp(START, timezone.utc)
+    source.put("a", every(clocked(made + timedelta(seconds=5))), since=made)
+    memory_world.run(60)
+    memory_world.beat(sources=[source])
+    memory_world.run(3600)
+    assert memory_world.slots("a") == [5]
 
 
 def test_what_is_removed_fires_no_more(memory_world: World, source: ListSource) -> None:

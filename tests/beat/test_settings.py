@@ -135,6 +135,17 @@ def test_entries_that_cannot_be(app: App, definition: dict[str, Any], words: str
     assert hint
 
 
+def test_all_that_is_wrong_is_found_at_once(app: App) -> None:
+    wrong = every(0, arg=[1], catchup="all", overlapp="skip", time_zone="UTC", jitter=True)
+    app.conf.beat_schedule = {"clean": wrong, "": every(5, arg=[1]), "list": ["tests.job"], 5: every(5)}
+    told = [text.removeprefix("Entry 'clean' of the schedule, ") for _, text, _ in findings(app)]
+    keys = ["arg", "catchup", "overlapp", "time_zone", "jitter", "schedule"]
+    assert [text.partition(":")[0] for text in told[:6]] == keys
+    assert [text.rpartition("mean ")[2] for text in told[:4]] == ["args?", "catch_up?", "overlap?", "timezone?"]
+    for text, words in zip(told[6:], ["its name '' must be", "must be a dict", "its name 5 must be"], strict=True):
+        assert words in text
+
+
 def test_a_task_that_there_is_not(app: App) -> None:
     app.conf.beat_schedule = {"clean": {"task": "tests.jbo", "schedule": 5}}
     [(number, text, hint)] = findings(app)

@@ -183,6 +183,9 @@ def test_override_and_restore(scheduled_app: App) -> None:
     assert by_name(tasks("schedule", "--json").json)["nightly"]["schedule"] == "at 05:00"
     assert tasks("schedule", "restore", "--all", "--json").json["names"] == ["nightly"]
     assert by_name(tasks("schedule", "--json").json)["nightly"]["from"] == "settings"
+    tasks("schedule", "pause", "nightly")
+    assert tasks("schedule", "restore", "nightly").out.startswith("Nothing to restore")
+    assert by_name(tasks("schedule", "--json").json)["nightly"]["condition"] == "off"
 
 
 @pytest.mark.parametrize(
