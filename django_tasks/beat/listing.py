@@ -49,16 +49,18 @@ def banner(app: App, scheduler: Scheduler) -> str:
     for at, name in first[:SHOWN]:
         entry = scheduler.catalogue.get(name)
         if entry is not None:
-            rows.append((_time(at, app), name, entry.task, _words(entry)))
+            rows.append((_time(at, app), name, entry.task, _words(entry, app)))
     more = [f"  and {len(first) - SHOWN} more"] if len(first) > SHOWN else []
     return "\n".join([*lines, *(_columns(rows) or ["  (none)"]), *more, ""])
 
 
-def _words(entry: Entry) -> str:
+def _words(entry: Entry, app: App) -> str:
+    """Return the schedule in words, with the entry's own time zone where that matters."""
     try:
-        return str(entry.schedule.human_readable)
+        text = str(entry.schedule.human_readable)
     except Exception:  # a class of the user's own, which has not what its base shows
         return type(entry.schedule).__name__
+    return f"{text} ({entry.zone})" if entry.schedule.heeds_zone and entry.zone != zone_of(app) else text
 
 
 def dry_run(app: App, scheduler: Scheduler, count: int) -> str:

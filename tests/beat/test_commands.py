@@ -15,8 +15,11 @@ from typing import Any
 import pytest
 
 from django_tasks import App, health
+from django_tasks.beat.listing import banner
 from django_tasks.beat.messages import run_id
+from django_tasks.beat.service import make_scheduler
 from django_tasks.models import PeriodicTask
+from django_tasks.schedules import crontab
 from tests.processes import ROOT, WorkerProcess, environment
 from tests.running import app_of_test, waiting
 from tests.waiting import wait_for
@@ -68,6 +71,19 @@ def test_beat_starts_fires_and_stops(app: App, spawn_worker: Spawn, tmp_path: Pa
     state = app.broker.claim_store.states(["tick"])["tick"]  # type: ignore[union-attr]
     assert sorted(ids) == sorted(run_id("tick", round(state.anchor + n / 2, 6)) for n in range(1, len(ids) + 1))
     assert state.runs == len(ids)
+
+
+def test_the_banner_names_time_zones_where_they_matter(app: App) -> None:
+    add = {"task": "tests.testapp.tasks.add", "timezone": "Europe/Berlin"}
+    app.conf.beat_schedule = {
+        "digest": {**add, "schedule": crontab(30, 6)},
+        "plain": {**add, "schedule": crontab(0, 7), "timezone": app.conf.timezone or "UTC"},
+        "tick": {**add, "schedule": 30},
+    }
+    scheduler = make_scheduler(app)
+    scheduler.tick(app.broker.claim_store.now())  # type: ignore[union-attr]
+    words = sorted(line.rpartition("add  ")[2] for line in banner(app, scheduler).splitlines() if "add  " in line)
+    assert words == ["at 06:30 (Europe/Berlin)", "at 07:00", "every 30 seconds"]
 
 
 def test_a_dry_run_tells_and_does_nothing(app: App) -> None:
