@@ -11,6 +11,7 @@ from django_tasks import signals, states
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.utils.log import JsonFormatter, SecretFilter, TaskFormatter, task_logger
 from django_tasks.utils.saferepr import saferepr, safestr
+from django_tasks.worker.files import written
 
 if TYPE_CHECKING:
     from django_tasks.conf import Settings
@@ -37,7 +38,7 @@ def setup_logging(level: str | int, logfile: str | None, json: bool, color: bool
         Whether it was done here, and not by a receiver.
 
     Raises:
-        ImproperlyConfigured: there is no such level.
+        ImproperlyConfigured: there is no such level, or the file cannot be written.
         Exception: whatever a receiver of ``setup_logging`` raised, since nothing is logged without it.
     """
     colorize = _wants_color(color if color is not None else conf.worker_log_color, logfile) and not json
@@ -99,7 +100,8 @@ def _give_handler(
     logger: logging.Logger, format: str, json: bool, *, loglevel: int, logfile: str | None, colorize: bool
 ) -> None:
     """Make a handler of the worker's the only one of a logger."""
-    handler = WatchedFileHandler(logfile, encoding="utf-8") if logfile else logging.StreamHandler()
+    with written("--logfile", logfile):
+        handler = WatchedFileHandler(logfile, encoding="utf-8") if logfile else logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if json else TaskFormatter(format, use_color=colorize))
     handler.addFilter(SecretFilter())
     logger.handlers[:] = [handler]

@@ -22,6 +22,7 @@ from django_tasks.exceptions import ImproperlyConfigured, OperationalError
 from django_tasks.version import __version__
 from django_tasks.worker import logs
 from django_tasks.worker.banner import Facts, banner
+from django_tasks.worker.files import written
 from django_tasks.worker.options import SOLO, WorkerOptions, node_name, worker_options
 from django_tasks.worker.redirect import redirected_output
 from django_tasks.worker.single import SingleWorker
@@ -145,9 +146,10 @@ def held_pidfile(path: str | None) -> Iterator[None]:
         yield
         return
     file = Path(path)
-    if file.exists() and (pid := _living(file)):
-        raise ImproperlyConfigured(f"--pidfile {path} belongs to process {pid}, which is running. Stop it first.")
-    file.write_text(f"{os.getpid()}\n")
+    with written("--pidfile", path):
+        if file.exists() and (pid := _living(file)):
+            raise ImproperlyConfigured(f"--pidfile {path} belongs to process {pid}, which is running. Stop it first.")
+        file.write_text(f"{os.getpid()}\n")
     try:
         yield
     finally:
@@ -155,10 +157,11 @@ def held_pidfile(path: str | None) -> Iterator[None]:
 
 
 def _living(file: Path) -> int | None:
+    text = file.read_text(errors="replace")
     try:
-        pid = int(file.read_text())
+        pid = int(text)
         os.kill(pid, 0)
-    except (ValueError, ProcessLookupError):
+    except (ValueError, OverflowError, ProcessLookupError):
         return None
     except PermissionError:
         pass

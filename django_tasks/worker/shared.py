@@ -15,6 +15,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from django_tasks.worker.files import written
+
 MAGIC = b"CELERIAC"
 VERSION = 1
 HEADER_SIZE, SEAT_SIZE = 128, 512
@@ -216,11 +218,12 @@ class Page:
         else:
             # A new file under a temporary name: a probe sees the whole page or the one before it.
             # Never what somebody else has put there, such as a link to a file of ours.
-            Path(f"{path}.new").unlink(missing_ok=True)
-            with open(f"{path}.new", "x+b") as file:
-                file.truncate(size)
-                self.memory = mmap.mmap(file.fileno(), size)
-            os.replace(f"{path}.new", path)
+            with written("--healthcheck-file", path):
+                Path(f"{path}.new").unlink(missing_ok=True)
+                with open(f"{path}.new", "x+b") as file:
+                    file.truncate(size)
+                    self.memory = mmap.mmap(file.fileno(), size)
+                os.replace(f"{path}.new", path)
         self.views = _views(memoryview(self.memory))
         self.memory[: len(MAGIC)] = MAGIC
         self.version = VERSION

@@ -104,6 +104,9 @@ def test_a_dry_run_tells_and_does_nothing(app: App) -> None:
     [
         (("--max-interval", "0"), {}, "--max-interval must be above 0 seconds"),
         (("--dry-run", "0"), {}, "--dry-run lists that many runs, at least 1"),
+        (("--pidfile", str(ROOT)), {}, f"--pidfile {ROOT} cannot be written: Is a directory."),
+        (("-f", "/nonexistent/x"), {}, "--logfile /nonexistent/x cannot be written: No such file or directory."),
+        (("--healthcheck-file", "/nonexistent/x"), {}, "--healthcheck-file /nonexistent/x cannot be written"),
         ((), {"BROKER_URL": "memory://"}, "lives in one process only"),
         ((), {"BEAT_SCHEDULE": {"a": {"task": "t", "schedule": "0 0 31 2 *"}}}, "Entry 'a' of the schedule, schedule:"),
     ],
@@ -112,6 +115,7 @@ def test_what_it_does_not_start_with(arguments: tuple[str, ...], settings: dict[
     done = run(*arguments, settings=settings)
     assert done.returncode == 1
     assert words in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_celerys_options_are_known(app: App) -> None:

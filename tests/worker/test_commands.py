@@ -193,6 +193,10 @@ def test_a_module_with_an_import_error(tmp_path: Path, transactional_db: None, m
         (["-l", "LOUD"], 1, "Unknown log level 'LOUD'"),
         (["-c", "-1"], 1, "--concurrency must not be below 0"),
         (["--autoscale", "1,2"], 1, "--autoscale 1,2 is not MAX,MIN"),
+        (["--pidfile", "/nonexistent/x"], 1, "--pidfile /nonexistent/x cannot be written: No such file or directory."),
+        (["--pidfile", str(ROOT)], 1, f"--pidfile {ROOT} cannot be written: Is a directory. Name a file in"),
+        (["-f", "/nonexistent/x"], 1, "--logfile /nonexistent/x cannot be written"),
+        (["--healthcheck-file", "/nonexistent/x"], 1, "--healthcheck-file /nonexistent/x cannot be written"),
     ],
 )
 def test_options_that_cannot_be(arguments: list[str], code: int, words: str, transactional_db: None) -> None:
