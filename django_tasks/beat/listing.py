@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -33,7 +34,7 @@ def banner(app: App, scheduler: Scheduler) -> str:
     Args:
         scheduler: one that has loaded.
     """
-    names = scheduler.catalogue.names()
+    names, now = scheduler.catalogue.names(), scheduler.store.now()
     first = scheduler.agenda.upcoming(names)
     off = len(names) - len(first)
     lines = [
@@ -49,7 +50,7 @@ def banner(app: App, scheduler: Scheduler) -> str:
     for at, name in first[:SHOWN]:
         entry = scheduler.catalogue.get(name)
         if entry is not None:
-            rows.append((_time(at, app), name, entry.task, _words(entry, app)))
+            rows.append((_time(max(at, now), app), name, entry.task, _words(entry, app)))
     more = [f"  and {len(first) - SHOWN} more"] if len(first) > SHOWN else []
     return "\n".join([*lines, *(_columns(rows) or ["  (none)"]), *more, ""])
 
@@ -63,8 +64,12 @@ def _words(entry: Entry, app: App) -> str:
     return f"{text} ({entry.zone})" if entry.schedule.heeds_zone and entry.zone != zone_of(app) else text
 
 
-def dry_run(app: App, scheduler: Scheduler, count: int) -> str:
-    """Return the next runs of all entries, as a table; nothing is sent or written.
+def dry_run(app: App, scheduler: Scheduler, count: int, as_json: bool = False) -> str:
+    """Return the next runs of all entries; nothing is sent or written.
+
+    Args:
+        count: how many.
+        as_json: as one JSON object a line, with ``at`` (ISO 8601), ``name`` and ``task``, else as a table.
 
     Raises:
         OperationalError: a server is away.
@@ -74,6 +79,9 @@ def dry_run(app: App, scheduler: Scheduler, count: int) -> str:
     catalogue.load()
     states = store.states(catalogue.names())
     runs = heapq.merge(*(_runs(entry, states.get(entry.name), now) for entry in catalogue))
+    if as_json:
+        found = ({"at": to_datetime(at).isoformat(), "name": name, "task": task} for at, name, task in runs)
+        return "\n".join(map(json.dumps, islice(found, count)))
     rows = [(_time(at, app), name, task) for at, name, task in islice(runs, count)]
     return "\n".join(_columns(rows)) or "Nothing is due, ever."
 

@@ -37,7 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--max-interval", type=float, metavar="S", help="seconds between two looks at the schedule, at most (1)")
     add("-l", "--loglevel", default="WARNING", metavar="LEVEL", help="DEBUG, INFO, WARNING, ERROR, CRITICAL (WARNING)")
     add("-f", "--logfile", metavar="PATH", help="log to this file instead of the terminal")
-    add("--json", action="store_true", help="log one JSON object a line")
+    add("--json", action="store_true", help="log, and list with --dry-run, one JSON object a line")
     add("--pidfile", metavar="PATH", help="write the process id here")
     add("--healthcheck-file", metavar="PATH", help="keep signs of life here for `python -m django_tasks.health`")
     add("--dry-run", type=int, nargs="?", const=DRY_RUN, metavar="N", help=f"list the next N runs ({DRY_RUN}) and exit")
@@ -75,7 +75,8 @@ def _run(app: App, given: dict[str, Any], stop: StopSignals) -> int:
                        "and the schedule in the database.")  # fmt: skip
     scheduler = make_scheduler(app, interval)
     if count is not None:
-        print(dry_run(app, scheduler, count), flush=True)
+        if text := dry_run(app, scheduler, count, bool(given.get("json"))):
+            print(text, flush=True)
         return 0
     _check(app, scheduler)
     with held_pidfile(given.get("pidfile")):

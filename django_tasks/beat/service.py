@@ -51,7 +51,7 @@ class Beat:
     Args:
         scheduler: what it does.
         on_round: called after each round, with whether it went well.
-        on_loaded: called once, when the entries are there.
+        on_loaded: called once, when the entries are there, before anything is sent.
     """
 
     def __init__(
@@ -87,6 +87,8 @@ class Beat:
         """Go round once; return the seconds until the next."""
         try:
             now = self.scheduler.store.now()
+            if self._on_loaded is not None:
+                self._load(now, self._on_loaded)
             wait = self.scheduler.tick(now)
         except CeleriacError as exc:  # a server is away, or a table missing
             self._report(f"Beat waits: {exc}")
@@ -98,16 +100,18 @@ class Beat:
         wait, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
         return wait
 
+    def _load(self, now: float, on_loaded: Callable[[Scheduler], object]) -> None:
+        self.scheduler.load(now)
+        self._on_loaded = None
+        try:
+            on_loaded(self.scheduler)
+        except Exception:
+            logger.exception("The schedule cannot be shown; beat goes on")
+
     def _went_well(self, wait: float) -> float:
         if self._trouble:
             logger.warning("Beat goes on.")
         self._trouble, self._pause, self._report_after = "", PAUSE, 0.0
-        if self._on_loaded is not None:
-            loaded, self._on_loaded = self._on_loaded, None
-            try:
-                loaded(self.scheduler)
-            except Exception:
-                logger.exception("The schedule cannot be shown; beat goes on")
         self.on_round(True)
         return wait
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -15,9 +16,11 @@ from typing import Any
 import pytest
 
 from django_tasks import App, health
+from django_tasks.beat.entry import Entry
 from django_tasks.beat.listing import banner
 from django_tasks.beat.messages import run_id
 from django_tasks.beat.service import make_scheduler
+from django_tasks.brokers.beat import EntryState
 from django_tasks.models import PeriodicTask
 from django_tasks.schedules import crontab
 from tests.processes import ROOT, WorkerProcess, environment
@@ -97,6 +100,19 @@ def test_a_dry_run_tells_and_does_nothing(app: App) -> None:
     assert app.broker.claim_store.states() == {}  # type: ignore[union-attr]
     assert not PeriodicTask.objects.exists()
     assert len(run("--dry-run", settings=DAILY).stdout.splitlines()) == 20
+    told = [json.loads(line) for line in run("--dry-run", "2", "--json", settings=DAILY).stdout.splitlines()]
+    assert [(each["at"][10:], each["name"], each["task"]) for each in told] == [
+        ("T12:00:00+00:00", "noon", "tests.testapp.tasks.add")
+    ] * 2
+
+
+def test_the_schedule_is_told_before_anything_is_sent(app: App, spawn_worker: Spawn) -> None:
+    entry = Entry.from_definition("noon", DAILY["BEAT_SCHEDULE"]["noon"], app)
+    ago = time.time() - 5 * 86400
+    app.broker.claim_store.add([EntryState("noon", ago, ago, definition=entry.definition)])  # type: ignore[union-attr]
+    beat = spawn_worker("-l", "INFO", settings=DAILY, command="runbeat")
+    wait_for(lambda: "Entry 'noon': sent" in beat.log)
+    assert beat.log.index("[next runs]") < beat.log.index("Beat ready") < beat.log.index("Entry 'noon': sent")
 
 
 @pytest.mark.parametrize(
