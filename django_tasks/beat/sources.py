@@ -60,7 +60,7 @@ class SettingsSource:
         on_error: is given what is wrong with an entry, which is then left out.
     """
 
-    def __init__(self, app: App, on_error: Callable[[EntryError], None] | None = None) -> None:
+    def __init__(self, app: App, on_error: Callable[[EntryError], object] | None = None) -> None:
         self.app = app
         self._on_error = on_error or _log
         self._seen: dict[str, Any] = {}

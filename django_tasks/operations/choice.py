@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from django.db.models.functions import Lower
 
+from django_tasks.beat.entry import EntryError
 from django_tasks.models import PeriodicTask
 from django_tasks.operations.look import OperationFailed, suggestion
 from django_tasks.periodic import has_tables
@@ -15,22 +16,28 @@ from django_tasks.periodic.mirror import mirrors, settings_entries, synchronise
 if TYPE_CHECKING:
     from django_tasks.app import App
 
+OnError = Callable[[EntryError], object]
 #: Rows that are looked at or changed at a time: SQLite may take no more than 999 values in a statement.
 PAGE = 500
 
 
-def rows(app: App, name: str = "", task: str = "", limit: int | None = None) -> list[PeriodicTask]:
+def rows(
+    app: App, name: str = "", task: str = "", limit: int | None = None, on_error: OnError = bool
+) -> list[PeriodicTask]:
     """Return rows by name.
 
     Args:
         name: only those with this in their name.
         task: only those of this task.
         limit: how many at most.
+        on_error: is given what is wrong with entries of the settings that cannot be used.
     """
     if not has_tables(app):
-        shown = [row for row in _of_settings(app) if name.lower() in row.name.lower() and task in ("", row.task)]
+        shown = [
+            row for row in _of_settings(app, on_error) if name.lower() in row.name.lower() and task in ("", row.task)
+        ]
         return shown[:limit]
-    synchronise(app)
+    synchronise(app, on_error)
     found = PeriodicTask.objects.all()
     if name:
         # Not "icontains", which tells cases apart on MariaDB, where names are compared exactly.
@@ -40,9 +47,9 @@ def rows(app: App, name: str = "", task: str = "", limit: int | None = None) -> 
     return list(found[:limit])
 
 
-def _of_settings(app: App) -> list[PeriodicTask]:
+def _of_settings(app: App, on_error: OnError) -> list[PeriodicTask]:
     """Return rows, which are stored nowhere, for the entries of the settings, by name."""
-    return sorted(mirrors(app, settings_entries(app)).values(), key=lambda row: row.name)
+    return sorted(mirrors(app, settings_entries(app, on_error)).values(), key=lambda row: row.name)
 
 
 def find_all(app: App, names: Sequence[str]) -> list[PeriodicTask]:
@@ -52,16 +59,23 @@ def find_all(app: App, names: Sequence[str]) -> list[PeriodicTask]:
         OperationFailed: there is none of one of the names; then nothing is to be changed.
     """
     found: dict[str, PeriodicTask] = {}
+    wrong: dict[str, EntryError] = {}
+
+    def note(error: EntryError) -> None:
+        wrong[error.entry] = error
+
     if has_tables(app):
-        synchronise(app)
+        synchronise(app, note)
         for start in range(0, len(names), PAGE):
             found.update({row.name: row for row in PeriodicTask.objects.filter(name__in=names[start : start + PAGE])})
     else:
-        found.update({row.name: row for row in _of_settings(app)})
+        found.update({row.name: row for row in _of_settings(app, note)})
     for name in names:
         if name not in found:
-            there = [row.name for row in rows(app, limit=PAGE)]
             undone = " Nothing was changed." if len(names) > 1 else ""
+            if name in wrong:
+                raise OperationFailed(f"{wrong[name]}{undone}")
+            there = [row.name for row in rows(app, limit=PAGE)]
             raise OperationFailed(
                 f"There is no periodic task {name!r}.{suggestion(name, there)} `tasks schedule` lists them.{undone}"
             )

@@ -37,6 +37,7 @@ class Scheduled:
         row: the row in the database.
         entry: what it means to a beat; None if it cannot be used.
         problem: why it cannot.
+        gone: it is shown for the settings, and they do not have it any more.
         warning: why its calls are not going to run as they are, as far as can be told here.
         state: what the beats have done about it; None if that is nothing.
         last_state: where its last call is (``waiting``, ``running``), or what that came to (``SUCCESS``); empty if it
@@ -47,6 +48,7 @@ class Scheduled:
     entry: Entry | None
     problem: str = ""
     warning: str = ""
+    gone: bool = False
     state: EntryState | None = None
     last_state: str = ""
 
@@ -74,9 +76,12 @@ class Scheduled:
 
     @property
     def condition(self) -> str:
-        """``on``, or why it does not fire: ``off``, ``off in the settings``, ``over``, ``never``, ``broken``."""
+        """``on``, or why it does not fire: ``off``, ``off in the settings``, ``over``, ``never``, ``broken``, ``gone``.
+
+        What is ``gone`` is shown for the settings, and they have no such entry any more.
+        """
         if self.entry is None:
-            return "broken"
+            return "gone" if self.gone else "broken"
         if not self.row.enabled:
             return "off"
         if not self.entry.enabled:
@@ -100,7 +105,7 @@ class Scheduled:
                 'it is off in the settings. Take "enabled": False out of its entry there, or '
                 f"`tasks schedule override {name!r}` and resume it then."
             )
-        if condition == "broken":
+        if condition in ("broken", "gone"):
             return self.problem
         if self.entry is not None and self.entry.one_off and self.state is not None and self.state.has_fired:
             return (
@@ -113,15 +118,18 @@ class Scheduled:
 # -- looking
 
 
-def listed(app: App, *, name: str = "", task: str = "", limit: int | None = None) -> list[Scheduled]:
+def listed(
+    app: App, *, name: str = "", task: str = "", limit: int | None = None, on_error: choice.OnError = bool
+) -> list[Scheduled]:
     """Return periodic tasks by name, the settings' entries included.
 
     Args:
         name: only those with this in their name.
         task: only those of this task.
         limit: how many at most.
+        on_error: is given what is wrong with entries of the settings that cannot be used.
     """
-    return described(app, choice.rows(app, name, task, limit))
+    return described(app, choice.rows(app, name, task, limit, on_error))
 
 
 def described(app: App, rows: Sequence[PeriodicTask], known: bool = True) -> list[Scheduled]:
@@ -144,7 +152,9 @@ def described(app: App, rows: Sequence[PeriodicTask], known: bool = True) -> lis
             problem = f"{exc!r}."
         state = told.get(row.name)
         warning = unknown_task(app, row.task) or (misfit(app, entry) if entry is not None else "")
-        found.append(Scheduled(row, entry, problem, warning, state, calls.get(state.last_id, "") if state else ""))
+        gone = row.origin == PeriodicTask.SETTINGS and row.name not in settings
+        call = calls.get(state.last_id, "") if state else ""
+        found.append(Scheduled(row, entry, problem, warning, gone, state, call))
     return found
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import django.db
 from django.db import router, transaction
 
-from django_tasks.beat.entry import Entry
+from django_tasks.beat.entry import Entry, EntryError
 from django_tasks.beat.sources import SettingsSource, definitions
 from django_tasks.databases import Database
 from django_tasks.models import PeriodicTask, PeriodicVersion
@@ -25,22 +25,29 @@ logger = logging.getLogger("django_tasks.beat")
 _PAGE = 500
 
 
-def settings_entries(app: App) -> dict[str, Entry]:
-    """Return the entries of the settings by name; those that cannot be used are the beat's to report."""
-    return {entry.name: entry for entry in SettingsSource(app, on_error=lambda error: None).entries()}
+def settings_entries(app: App, on_error: Callable[[EntryError], object] = bool) -> dict[str, Entry]:
+    """Return the entries of the settings by name.
+
+    Args:
+        on_error: is given what is wrong with those that cannot be used; by default they are the beat's to report.
+    """
+    return {entry.name: entry for entry in SettingsSource(app, on_error).entries()}
 
 
-def synchronise(app: App) -> dict[str, Entry]:
+def synchronise(app: App, on_error: Callable[[EntryError], object] = bool) -> dict[str, Entry]:
     """Let there be a row for each entry of the settings; return these entries by name.
 
     Rows of the origin ``database`` stay as they are. So do those of entries that these settings do not have: another
     process may have other settings. Where nothing has changed this is one query.
 
+    Args:
+        on_error: as for ``settings_entries``.
+
     Raises:
         OperationalError: the database is away.
         ImproperlyConfigured: it has no table for them.
     """
-    entries = settings_entries(app)
+    entries = settings_entries(app, on_error)
     database = Database(router.db_for_write(PeriodicTask))
     database.run(lambda: _write(database.alias, app, entries, ()))
     return entries

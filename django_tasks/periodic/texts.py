@@ -27,6 +27,8 @@ EXAMPLES = {
     PeriodicTask.SOLAR: '"sunset 52.52 13.40" (event, latitude, longitude)',
     PeriodicTask.CLOCKED: "2027-01-31 08:00, in the zone of the row, or with an offset",
 }
+#: Where an object is in the memory of one process.
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 #: Seconds of the longest interval: a hundred years.
 _LONGEST = 36_525 * 86_400.0
 
@@ -139,9 +141,9 @@ def of_schedule(value: Any) -> tuple[str, str, bool]:
 
 
 def shown(value: Any) -> str:
-    """Return the repr of something of the project's own; its class where it has none that works."""
+    """Return the repr of something of the project's own, the same in every process; its class where that fails."""
     try:
-        return repr(value)
+        return _ADDRESS.sub("", repr(value))
     except Exception:
         return f"<{type(value).__module__}.{type(value).__qualname__}>"
 

@@ -103,6 +103,25 @@ def test_it_says_what_is_broken(scheduled_app: App, make: Make) -> None:
     assert "sums never runs: 'often' is no interval" in ran.err
 
 
+def test_it_says_what_is_wrong_in_the_settings(scheduled_app: App) -> None:
+    wrong = {"hdr": {"task": ADD, "schedule": 5.0, "queue": "x"}}
+    scheduled_app.conf.beat_schedule = {**scheduled_app.conf.beat_schedule, **wrong}
+    text = "Entry 'hdr' of the schedule, queue: there is no such key. It is an option of the call: "
+    assert f"Note: {text}" in tasks("schedule").err
+    assert f"Note: {text}" in tasks("schedule", "--name", "HD").err
+    assert tasks("schedule", "--name", "often").err == ""
+    assert tasks("schedule", "show", "hdr").err.startswith(text)
+
+
+def test_what_is_gone_from_the_settings(scheduled_app: App) -> None:
+    tasks("schedule", "pause", "nightly")
+    del scheduled_app.conf.beat_schedule["nightly"]
+    ran = tasks("schedule")
+    (line,) = [line for line in ran.out.splitlines() if line.startswith("nightly")]
+    assert " gone " in line
+    assert "nightly never runs: it is shown for the settings, and they have no such entry any more." in ran.err
+
+
 def test_show_lists_next_runs(scheduled_app: App) -> None:
     ran = tasks("schedule", "show", "nightly", "-n", 3, "--json")
     assert [run[11:] for run in ran.json["next_runs"]] == ["02:30:00Z"] * 3

@@ -116,7 +116,7 @@ def test_what_cannot_be_written_down_is_shown_all_the_same(scheduled_app: App) -
     synchronise(scheduled_app)
     row = PeriodicTask.objects.get()
     assert (row.kind, row.schedule) == ("custom", repr(Payday(0, 9)))
-    assert row.args[0].startswith("<object object")
+    assert row.args == ["<object object>"]  # without an address, so that all processes show the same
 
 
 class Open(schedule):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from django_tasks.beat.entry import EntryError
 from django_tasks.management.cli.answer import Answer, usage_error
 from django_tasks.management.cli.reports import tabled
 from django_tasks.management.tables import Column, distance, facts
@@ -28,11 +29,15 @@ COLUMNS = [Column("NAME", least=16), Column("SCHEDULE", least=16), Column("TASK"
 def listed(app: App, options: dict[str, Any]) -> Answer:
     """``tasks schedule``."""
     name, task, limit = options["name"] or "", options["task"] or "", options["limit"]
-    found = schedules.listed(app, name=name, task=task, limit=limit + 1)
+    errors: list[EntryError] = []
+    found = schedules.listed(app, name=name, task=task, limit=limit + 1, on_error=errors.append)
     now = datetime.now(timezone.utc)
     said = [f"These are the first {limit}; --limit N shows more."] if len(found) > limit else []
     found = found[:limit]
     rows = [_cells(each, now) for each in found]
+    there = {each.row.name for each in found}
+    said += [f"{error} It is left out." for error in errors if error.entry not in there and not task
+             and name.lower() in error.entry.lower()]  # fmt: skip
     said += [f"{each.row.name} never runs: {each.problem}" for each in found if each.problem]
     said += [f"{each.row.name}: {each.warning}" for each in found if each.warning and not each.problem]
     nothing = "No periodic tasks: BEAT_SCHEDULE is empty, and there are none in the database."
