@@ -100,7 +100,7 @@ class PeriodicTaskForm(forms.ModelForm):
         model = PeriodicTask
         fields = "__all__"
         help_texts = {
-            "name": "Tells schedules apart. The name of an entry of the settings takes its place.",
+            "name": "Tells schedules apart. With the name of an entry of the settings it takes that entry's place.",
             "task": "The name of the task; one that is not listed can be given too.",
             "timezone": "Such as Europe/Berlin; that of the settings if empty.",
             "enabled": "Untick to pause it. What is missed meanwhile is not caught up.",

@@ -24,9 +24,9 @@ from django_tasks.periodic.mirror import synchronise
 
 #: Buttons of the form: name, what is done, what is said of it.
 _BUTTONS = {
-    "_run_now": (actions.run_now, "called"),
-    "_override": (actions.override, "can be changed here now; the settings do not count for it any more"),
-    "_restore": (actions.restore, "back to what the settings say"),
+    "_run_now": (actions.run_now, actions.RUN_NOW),
+    "_override": (actions.override, actions.OVERRIDE),
+    "_restore": (actions.restore, actions.RESTORE),
 }
 
 
@@ -43,8 +43,10 @@ class PeriodicTaskChangeList(ChangeList):
         except CeleriacError as exc:
             messages.warning(request, f"Last runs and results are not known: {exc}")
             found = schedules.described(get_current_app(), rows, known=False)
+        settings = definitions(get_current_app())
         for each in found:
             each.row.scheduled = each
+            each.row.in_settings = each.row.name in settings
 
 
 @admin.register(PeriodicTask)
@@ -52,19 +54,19 @@ class PeriodicTaskAdmin(actions.Actions, Columns):
     """List, form and actions."""
 
     form = PeriodicTaskForm
-    list_display = ("name", "enabled", "schedule_words", "next_run", "last_run", "last_result", "task", "origin_text")
+    list_display = ("name", "enabled", "schedule_words", "next_run", "last_run_and_result", "task_and_origin")
     list_filter = ("enabled", "origin", "kind")
     search_fields = ("name", "task", "description")
     # Counting all rows a second time is slow where there are many.
     show_full_result_count = False
-    actions = ("run_now", "enable", "disable", "override", "back_to_settings")
+    actions = ("run_now", "enable", "disable", "override", "back_to_settings", "delete_selected")
     change_form_template = "admin/django_tasks/periodictask/change_form.html"
     fieldsets = (
         (None, {"fields": ("name", "task", "enabled", "origin_text", "description")}),
-        ("Schedule", {"fields": ("kind", "schedule", "timezone", "next_five")}),
+        ("Schedule", {"fields": ("kind", "schedule", "timezone", "relative", "next_five")}),
         ("Arguments", {"fields": ("args", "kwargs", "options")}),
         ("From when to when", {"fields": ("start_time", "end_time", "one_off", "expires")}),
-        ("What if", {"fields": ("catch_up", "catch_up_max", "grace", "overlap", "jitter", "relative")}),
+        ("What if", {"fields": ("catch_up", "catch_up_max", "grace", "overlap", "jitter")}),
         ("So far", {"fields": ("last_run", "last_result", "runs")}),
     )
     _told = ("origin_text", "next_five", "last_run", "last_result", "runs")
@@ -122,15 +124,27 @@ class PeriodicTaskAdmin(actions.Actions, Columns):
         warning = schedules.unknown_task(get_current_app(), obj.task)
         if obj.origin == PeriodicTask.DATABASE and warning:
             messages.warning(request, warning)
+        if "name" in form.changed_data and obj.name in definitions(get_current_app()):
+            messages.warning(
+                request,
+                f"It takes the place of the entry {obj.name!r} of the settings, which does not run any more. "
+                '"Go back to the settings" in its form lets that count again.',
+            )
         if change and obj.origin == PeriodicTask.DATABASE:  # of a new row these are errors
             for column, problem in doubts_of(obj):
                 messages.warning(request, f"{obj._meta.get_field(column).verbose_name.capitalize()}: {problem}")
 
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Note what was changed; what a button does beside that is noted as that."""
+        if message or not any(button in request.POST for button in _BUTTONS):
+            return super().log_change(request, obj, message)
+        return None
+
     def response_change(self, request: HttpRequest, obj: PeriodicTask) -> HttpResponse:
         """Do what the button that was pressed is for, once the form is saved."""
-        for button, (operation, done) in _BUTTONS.items():
+        for button, (operation, said) in _BUTTONS.items():
             if button in request.POST:
-                actions.attempt(request, operation, [obj], done)
+                actions.attempt(request, operation, [obj], *said)
                 return HttpResponseRedirect(request.path)
         response: HttpResponse = super().response_change(request, obj)
         return response

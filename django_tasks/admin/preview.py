@@ -45,9 +45,9 @@ def told(runs: list[datetime], zone_name: str = "") -> list[dict[str, str]]:
     """Return instants for people: the time in a zone, and how far it is.
 
     Args:
-        zone_name: the zone; by default that of the page. It may be nonsense where there are no runs.
+        zone_name: the zone, as for ``zone_of_row``.
     """
-    zone = as_zone(zone_name) if zone_name and runs else get_current_timezone()
+    zone = zone_of_row(zone_name)
     return [
         {
             "at": run.isoformat(),
@@ -56,6 +56,15 @@ def told(runs: list[datetime], zone_name: str = "") -> list[dict[str, str]]:
         }
         for run in runs
     ]
+
+
+def zone_of_row(name: str) -> tzinfo:
+    """Return a zone by its name; that of the page for none, and for one that there is not."""
+    here: tzinfo = get_current_timezone()
+    try:
+        return as_zone(name) if name else here
+    except ValueError:
+        return here
 
 
 def in_zone(when: datetime, zone: tzinfo) -> datetime:

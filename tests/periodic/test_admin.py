@@ -82,6 +82,12 @@ def fired(app: App, row: PeriodicTask, task_id: str) -> None:
     app.broker.claim_store.add([state])
 
 
+def history(client: Client, row: PeriodicTask) -> list[str]:
+    """Return what the page of a row's history says of it."""
+    page = client.get(reverse("admin:django_tasks_periodictask_history", args=[row.pk]))
+    return [entry.get_change_message() for entry in page.context["action_list"]]
+
+
 # -- the list
 
 
@@ -90,15 +96,29 @@ def test_the_list_shows_the_settings_and_what_became_of_each(admin: Client, sche
     result = scheduled_app.send_task(ADD, [1, 2])
     drain(scheduled_app)
     fired(scheduled_app, row, result.id)
+    assert f"<small>(task id {result.id})</small>" in admin.get(change(row)).content.decode()
     make("broken", schedule="often")
     make("off", enabled=False)
     page = admin.get(reverse(LIST)).content.decode()
     for text in (
-        "nightly", "at 02:30", "at 07:00 on Monday (Europe/Berlin)", "SUCCESS", f"task id {result.id}",
+        "nightly", "at 02:30", "at 07:00 on Monday (Europe/Berlin)", "SUCCESS", f'title="task id {result.id}"',
         "&#x27;often&#x27; is no interval", ">broken<", ">off<", "settings",
     ):  # fmt: skip
         assert text in page, text
     assert "20 s ago" in page or "21 s ago" in page
+
+
+def test_instants_are_in_the_zone_of_their_row(admin: Client, scheduled_app: App, make: Make) -> None:
+    row = make("tokyo", kind="cron", schedule="30 7 * * *", timezone="Asia/Tokyo", args=[1, 2])
+    plain = make("plain", kind="cron", schedule="45 7 * * *")
+    for each in (row, plain):
+        fired(scheduled_app, each, "some-id")
+    page = admin.get(reverse(LIST)).content.decode()
+    assert "<span>07:30:00 JST</span>" in page
+    assert "<span>07:45:00 UTC</span>" in page
+    assert page.count(" JST</span>") == 2  # the last run, too
+    make("nowhere", timezone="Mars")
+    assert admin.get(reverse(LIST)).status_code == 200
 
 
 def test_a_page_of_100_rows_takes_as_many_queries_as_one_of_2(admin: Client, scheduled_app: App, make: Make) -> None:
@@ -249,10 +269,18 @@ def test_an_entry_of_the_settings_is_overridden_and_given_back(admin: Client) ->
     assert 'name="schedule"' in page
     row.refresh_from_db()
     assert (row.origin, row.enabled) == ("database", True)
+    assert "database, in place of the entry of this name in the settings" in page
+    assert "<small>overrides the settings</small>" in admin.get(reverse(LIST)).content.decode()
     data = filled(name="nightly", kind="cron", schedule="0 5 * * *", _restore="x")
     admin.post(change(row), data, follow=True)
     row.refresh_from_db()
     assert (row.origin, row.schedule) == ("settings", "30 2 * * *")
+    assert history(admin, row)[::2] == [
+        "Overridden: the settings do not count any more.", "Given back: what the settings say counts again."
+    ]  # fmt: skip
+    assert history(admin, row)[1].startswith("Changed ")
+    assert "settings: read-only here but for Enabled; override them to" in admin.get(change(row)).content.decode()
+    assert "<small>from the settings</small>" in admin.get(reverse(LIST)).content.decode()
 
 
 def test_what_the_settings_have_no_more_is_said_and_can_be_deleted(admin: Client, scheduled_app: App) -> None:
@@ -262,6 +290,7 @@ def test_what_the_settings_have_no_more_is_said_and_can_be_deleted(admin: Client
     assert admin.post(delete, {"post": "yes"}).status_code == 403
     scheduled_app.conf.beat_schedule = {}
     assert "they have no such entry any more" in admin.get(reverse(LIST)).content.decode()
+    assert "settings, which do not have it any more: delete it" in admin.get(change(row)).content.decode()
     assert admin.post(delete, {"post": "yes"}).status_code == 302
     assert not PeriodicTask.objects.exists()
 
@@ -269,7 +298,8 @@ def test_what_the_settings_have_no_more_is_said_and_can_be_deleted(admin: Client
 def test_a_new_row_takes_the_place_of_an_entry_of_the_settings(admin: Client) -> None:
     admin.get(reverse(LIST))
     row = PeriodicTask.objects.get(name="nightly")
-    assert admin.post(reverse(NEW), filled(name="nightly", schedule="2 hours")).status_code == 302
+    page = admin.post(reverse(NEW), filled(name="nightly", schedule="2 hours"), follow=True).content.decode()
+    assert "It takes the place of the entry &#x27;nightly&#x27; of the settings, which does not run any more." in page
     found = PeriodicTask.objects.get()
     assert (found.pk, found.origin, found.kind, found.schedule) == (row.pk, "database", "interval", "2 hours")
 
@@ -290,11 +320,16 @@ def test_actions(admin: Client, make: Make, scheduled_app: App) -> None:
     assert "Periodic task &#x27;sums&#x27; is not of the settings" in act(admin, "override", sums)
     assert "1 periodic task back to what the settings say" in act(admin, "back_to_settings", nightly)
     assert "The settings have no entry &#x27;sums&#x27;" in act(admin, "back_to_settings", sums)
-    page = admin.post(
-        reverse(LIST), {"action": "delete_selected", "_selected_action": [sums.pk, nightly.pk], "post": "yes"}
-    )
-    assert PeriodicTask.objects.count() == 2  # one of them is the settings', so none
-    assert page.status_code in (200, 403)
+    for rows in ([nightly], [sums, nightly]):  # none where one of them is the settings'
+        assert "Nothing was deleted: &#x27;nightly&#x27; would come back" in act(admin, "delete_selected", *rows)
+        data = {"action": "delete_selected", "_selected_action": [row.pk for row in rows], "post": "yes"}
+        assert "would come back" in admin.post(reverse(LIST), data, follow=True).content.decode()
+    assert PeriodicTask.objects.count() == 2
+    assert history(admin, sums) == ["Called now.", "Disabled.", "Enabled."]
+    assert history(admin, nightly) == [
+        "Called now.", "Disabled.", "Enabled.", "Overridden: the settings do not count any more.",
+        "Given back: what the settings say counts again.",
+    ]  # fmt: skip
     act_page = admin.post(
         reverse(LIST), {"action": "delete_selected", "_selected_action": [sums.pk], "post": "yes"}, follow=True
     )

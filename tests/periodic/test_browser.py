@@ -11,12 +11,15 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
+from django.utils.timezone import now
 from pytest_django.live_server_helper import LiveServer
 
 from django_tasks import App
+from django_tasks.brokers.beat import EntryState
 from django_tasks.models import PeriodicTask
 from django_tasks.schedules import crontab
 from tests.browser import chromium
+from tests.running import drain
 from tests.waiting import wait_for
 
 ADD = "tests.testapp.tasks.add"
@@ -40,10 +43,18 @@ class StrictPolicy:
 def site(database_app: App, live_server: LiveServer, settings: Any) -> str:
     """The address of the admin, with two rows and an entry of the settings."""
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.periodic.test_browser.StrictPolicy"]
-    database_app.conf.beat_schedule = {"nightly report": {"task": ADD, "schedule": crontab(30, 2), "args": [1, 2]}}
+    nightly = {"task": ADD, "schedule": crontab(30, 2), "args": [1, 2]}
+    database_app.conf.beat_schedule = {"nightly report": nightly, "overridden": nightly}
     PeriodicTask.objects.create(
         name="sums", task=ADD, kind="cron", schedule="0 7 * * mon-fri", timezone="Europe/Berlin", args=[1, 2]
     )
+    result = database_app.send_task(ADD, [1, 2])
+    drain(database_app)
+    at = now().timestamp() - 3600
+    store = database_app.broker.claim_store
+    assert store is not None
+    store.add([EntryState("sums", at, at, slot=at, fired=at, runs=3, last_id=result.id)])
+    PeriodicTask.objects.create(name="overridden", task=ADD, kind="cron", schedule="0 9 13 * fri", args=[1, 2])
     PeriodicTask.objects.create(name="paused", task=ADD, schedule="90 seconds", enabled=False)
     return str(live_server.url)
 
@@ -100,19 +111,27 @@ def test_the_next_runs_are_shown_as_one_types(browser: Any, site: str) -> None:
     type_into("schedule", "0 0 31 2 *")
     wait_for(lambda: "never due" in problem(), 10)
     assert runs() == []
+    type_into("schedule", "30 7 * * mon")
+    wait_for(lambda: len(runs()) == 5 and not problem(), 10)
+    browser.find_element("name", "schedule").clear()
+    wait_for(lambda: not runs() and not problem(), 10)
     complaints = [line["message"] for line in browser.get_log("browser") if "django_tasks" in line["message"]]
     assert complaints == []
 
 
 def test_pages_fit(browser: Any, site: str) -> None:
-    row = PeriodicTask.objects.get(name="sums")
+    browser.get(f"{site}{reverse('admin:django_tasks_periodictask_changelist')}")  # shows the settings
+    row, nightly = PeriodicTask.objects.get(name="sums"), PeriodicTask.objects.get(name="nightly report")
     pages = {
         "list": reverse("admin:django_tasks_periodictask_changelist"),
         "change": reverse("admin:django_tasks_periodictask_change", args=[row.pk]),
+        "settings": reverse("admin:django_tasks_periodictask_change", args=[nightly.pk]),
     }
     for name, path in pages.items():
         browser.get(f"{site}{path}")
         picture(browser, name)
+        browser.execute_script("scrollTo(0, document.body.scrollHeight)")
+        picture(browser, f"{name}-end")
         # The admin's own list scrolls within its frame; nothing else may be wider than the window.
         ours = ".periodic-preview, .periodic-buttons, #periodictask_form textarea, #periodictask_form select"
         wide = browser.execute_script(
@@ -120,3 +139,8 @@ def test_pages_fit(browser: Any, site: str) -> None:
             ".filter(each => each.getBoundingClientRect().right > innerWidth + 1).length"
         )
         assert wide == 0, name
+        table = browser.execute_script(
+            "const table = document.querySelector('.results');return table && [table.scrollWidth, table.clientWidth]"
+        )
+        # On a phone it can only be scrolled.
+        assert table is None or table[0] <= table[1] or browser.celeriac_name == "phone", name

@@ -14,7 +14,7 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   };
 
-  const show = (answer) => {
+  const show = (answer, empty = "It never runs.") => {
     const list = box.querySelector("ol");
     list.replaceChildren(...answer.runs.map((run) => {
       const item = document.createElement("li");
@@ -23,7 +23,7 @@ document.addEventListener("DOMContentLoaded", () => {
       item.append(`${run.text} `, away);
       return item;
     }));
-    const none = answer.runs.length ? "" : "It never runs.";
+    const none = answer.runs.length ? "" : empty;
     const text = box.querySelector("p");
     text.textContent = answer.errors.length ? answer.errors.join(" ") : none;
     box.classList.toggle("wrong", answer.errors.length > 0);
@@ -46,7 +46,12 @@ document.addEventListener("DOMContentLoaded", () => {
   const later = () => {
     showExample();
     clearTimeout(timer);
-    if (form.elements.schedule.value.trim()) timer = setTimeout(ask, 250);
+    if (form.elements.schedule.value.trim()) {
+      timer = setTimeout(ask, 250);
+      return;
+    }
+    if (running) running.abort();
+    show({runs: [], errors: []}, "");
   };
 
   // Django's shortcuts for dates set values without an event, but take the focus.
