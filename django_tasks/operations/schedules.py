@@ -106,7 +106,7 @@ class Scheduled:
                 f"`tasks schedule override {name!r}` and resume it then."
             )
         if condition in ("broken", "gone"):
-            return self.problem
+            return self.problem + (" The next beat that starts takes it off the list." if self.gone else "")
         if self.entry is not None and self.entry.one_off and self.state is not None and self.state.has_fired:
             return (
                 "it was to fire once, and has. To start it again, pause it while a beat runs, and resume it 2 s later; "

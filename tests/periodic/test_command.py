@@ -120,6 +120,7 @@ def test_what_is_gone_from_the_settings(scheduled_app: App) -> None:
     (line,) = [line for line in ran.out.splitlines() if line.startswith("nightly")]
     assert " gone " in line
     assert "nightly never runs: it is shown for the settings, and they have no such entry any more." in ran.err
+    assert "The next beat that starts takes it off the list." in tasks("schedule", "resume", "nightly").err
 
 
 def test_show_lists_next_runs(scheduled_app: App) -> None:
