@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import date, datetime, timezone
 from decimal import Decimal
 from typing import Any
@@ -114,7 +113,7 @@ class Scenario:
         send = getattr(store, "_send", None)
         for number, task_id in enumerate(("scheduled", "scheduled-unsent"), 1):
             slot, headers = begun + 60 * number, {"periodic_task_name": "noon"}
-            after = replace(state, slot=slot, fired=slot, runs=number, last_id=task_id, version=number + 1)
+            after = state._replace(slot=slot, fired=slot, runs=number, last_id=task_id, version=number + 1)
             claim = Claim(state, after, [Message(describe.name, task_id, ARGS, dict(KWARGS), headers=headers)], [slot])
             if send is not None and number == 2:
                 store._send = lambda unsent: None

@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
-from dataclasses import replace
 from datetime import date, datetime, timezone
 from typing import Any
 
@@ -129,7 +128,7 @@ def test_beat_goes_on(left: Left) -> None:
     assert (state.runs, state.last_id, state.definition, state.version) == (2, "scheduled-unsent", "as it was", 3)
     store.send_left()
     assert store.running(["scheduled", "scheduled-unsent"]) == {"scheduled", "scheduled-unsent"}
-    after = replace(state, slot=state.done + 60, version=4)
+    after = state._replace(slot=state.done + 60, version=4)
     assert store.claim([Claim(state, after)]) == {"noon"}
     assert store.states(["noon"]) == {"noon": after}
 
