@@ -42,7 +42,7 @@ def fill() -> None:
     )
     nightly = CrontabSchedule.objects.create(minute="0", hour="4")
     sunset = SolarSchedule.objects.create(event="sunset", latitude="52.520000", longitude="-13.400000")
-    moment = ClockedSchedule.objects.create(clocked_time=datetime(2027, 1, 31, 8, tzinfo=UTC))
+    moment = ClockedSchedule.objects.create(clocked_time=datetime(2999, 1, 31, 8, tzinfo=UTC))
     task = "tests.testapp.tasks.echo"
     PeriodicTask.objects.create(
         name="interval", task=task, interval=every, args="[1, 2]", kwargs='{"a": {"b": null}}', queue="slow",
@@ -54,6 +54,8 @@ def fill() -> None:
     )
     PeriodicTask.objects.create(name="solar", task=task, solar=sunset, exchange="x", routing_key="slow.rate")
     PeriodicTask.objects.create(name="clocked", task=task, clocked=moment, one_off=True)
+    over = ClockedSchedule.objects.create(clocked_time=datetime(2020, 1, 31, 8, tzinfo=UTC))
+    PeriodicTask.objects.create(name="over", task=task, clocked=over, one_off=True)
     PeriodicTask.objects.create(name="once", task=task, interval=hourly, one_off=True)
     PeriodicTask.objects.create(name="broken", task=task, interval=hourly)
     PeriodicTask.objects.filter(name="broken").update(args="[1,")
