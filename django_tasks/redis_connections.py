@@ -42,10 +42,14 @@ class Script:
         self.text = "\n".join((directory / f"{name}.lua").read_text(encoding="utf-8") for name in names)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
+    def call(self, keys: Sequence[Any], arguments: Sequence[Any]) -> tuple[Any, ...]:
+        """Return the command that runs it on a server that knows it."""
+        return ("EVALSHA", self.sha, len(keys), *keys, *arguments)
+
     def run(self, client: Client, keys: Sequence[Any], arguments: Sequence[Any]) -> Any:
         """Run it once; servers that do not know it yet are given its text."""
         try:
-            return client.execute_command("EVALSHA", self.sha, len(keys), *keys, *arguments)
+            return client.execute_command(*self.call(keys, arguments))
         except NoScriptError:  # nothing was done
             return client.execute_command("EVAL", self.text, len(keys), *keys, *arguments)
 

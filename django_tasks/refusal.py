@@ -46,8 +46,10 @@ def refuse(app: App, delivery: Delivery, task: Any, admit: Callable[[Any], float
         early = message.eta.timestamp() - app.broker.now()
         if early > EARLY and not delivery.admitted:
             return _put_back(delivery, Settlement(delivery, Verb.RETURN, delay=early))
-    if task.rate_limit and not delivery.admitted and (wait := admit(task)) > 0:
-        return _put_back(delivery, Settlement(delivery, Verb.RETURN, delay=wait, admitted=True))
+    if task.rate_limit:
+        delivery.complete()
+        if not delivery.admitted and (wait := admit(task)) > 0:
+            return _put_back(delivery, Settlement(delivery, Verb.RETURN, delay=wait, admitted=True))
     return None
 
 
@@ -73,6 +75,7 @@ def _unknown(app: App, delivery: Delivery) -> Outcome:
 
 def _for_others(app: App, delivery: Delivery, error: Exception, what: str = "Task", advice: str = "") -> Outcome:
     """Give a message back for workers that can run it; when none has for long, it is a dead letter."""
+    delivery.complete()
     message, refusals = delivery.message, delivery.refusals
     facts = {"task_name": message.task, "task_id": message.id}
     if refusals >= len(REFUSAL_DELAYS):

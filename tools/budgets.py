@@ -43,6 +43,7 @@ LAYERS = (
         "current",
         "errors",
         "health",
+        "pipes",
         "signals",
         "standalone",
         "task_options",

@@ -14,8 +14,8 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Protocol
 
-from django_tasks.brokers.base import drain, open_pipe, readable
 from django_tasks.exceptions import RequestRefused, TimeoutError
+from django_tasks.pipes import drain, open_pipe, readable
 from django_tasks.redis_connections import RedisConnections
 from django_tasks.redis_errors import REDIS_ERRORS, translated
 
@@ -233,10 +233,10 @@ class Listener:
         with self._lock:
             new, self._new = self._new, set()
             gone, self._gone = self._gone, set()
-        if gone:
-            connection.send_command("UNSUBSCRIBE", *gone)
-        if new:
-            connection.send_command("SUBSCRIBE", *new)
+        changes = (("UNSUBSCRIBE", gone), ("SUBSCRIBE", new))
+        commands = [(name, *keys) for name, keys in changes if keys]
+        if commands:
+            connection.send_packed_command(connection.pack_commands(commands))
 
     def _take(self, connection: Any) -> bool:
         """Take what the server has said; return whether it has answered PING."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from django_tasks.beat.catalogue import Catalogue
 from django_tasks.beat.scheduler import Scheduler
 from django_tasks.beat.sources import sources_of
-from django_tasks.brokers.base import drain, open_pipe, readable
 from django_tasks.exceptions import CeleriacError, ImproperlyConfigured
+from django_tasks.pipes import drain, open_pipe, readable
 
 if TYPE_CHECKING:
     from django_tasks.app import App

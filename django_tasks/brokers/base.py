@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import select
 import time
-import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django_tasks.brokers.rules import still_held
 from django_tasks.exceptions import DecodeError
 from django_tasks.message import Message, decode_envelope
+from django_tasks.pipes import drain, readable
 
 if TYPE_CHECKING:
     from django_tasks.backends.base import ResultBackend
@@ -41,6 +40,7 @@ class Delivery:
         admitted: the rate limit has let it through already.
         holder: the dead worker that it was rescued from.
         error: why the message cannot be read; ``message`` then holds what little is known.
+        more: asks the broker for what it has not told yet; None where it has told all.
     """
 
     message: Message
@@ -54,6 +54,16 @@ class Delivery:
     admitted: bool = False
     holder: str = ""
     error: DecodeError | None = None
+    more: Callable[[], object] | None = None
+
+    def complete(self) -> None:
+        """Make sure that ``refusals`` and ``admitted`` are known, which few tasks need before they begin.
+
+        Raises:
+            OperationalError: the broker is away.
+        """
+        if self.more is not None:
+            self.more()
 
 
 class Verb(Enum):
@@ -266,30 +276,3 @@ def deliver(
 def new_lease() -> int:
     """Return a new lease token: 63 random bits."""
     return int.from_bytes(os.urandom(8), "big") >> 1
-
-
-def readable(descriptors: Sequence[int], timeout: float) -> list[int]:
-    """Wait up to ``timeout`` seconds for one of the descriptors to become readable; return those that are."""
-    if not hasattr(select, "poll"):
-        return select.select(descriptors, [], [], timeout)[0]
-    poll = select.poll()  # unlike select() it takes descriptors above 1023
-    for descriptor in descriptors:
-        poll.register(descriptor, select.POLLIN)
-    return [descriptor for descriptor, _ in poll.poll(max(0.0, timeout) * 1000)]
-
-
-def drain(fd: int) -> None:
-    """Empty a wake-up pipe."""
-    try:
-        while os.read(fd, 4096):
-            pass
-    except BlockingIOError:
-        pass
-
-
-def open_pipe(owner: object) -> tuple[int, int]:
-    """Open a pipe that is closed when its owner has gone."""
-    ends = os.pipe()
-    for end in ends:
-        weakref.finalize(owner, os.close, end).atexit = False  # threads may use it to the very end
-    return ends

@@ -18,8 +18,6 @@ from django_tasks.brokers.base import (
     Size,
     Verb,
     deliver,
-    drain,
-    readable,
 )
 from django_tasks.brokers.beat import EntryState
 from django_tasks.brokers.control import Control, Order
@@ -27,6 +25,7 @@ from django_tasks.brokers.memory_beat import MemoryClaims
 from django_tasks.brokers.memory_browse import MemoryBrowser
 from django_tasks.brokers.rules import Vigil, stored_envelope
 from django_tasks.message import Message
+from django_tasks.pipes import drain, readable
 
 #: Seconds after which a wait looks for messages that came from other threads.
 LOOK = 0.05

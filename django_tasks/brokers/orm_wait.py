@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 from django_tasks.brokers import orm_sql as sql
-from django_tasks.brokers.base import drain, readable
 from django_tasks.databases import Database
+from django_tasks.pipes import drain, readable
 
 #: Seconds between questions, from the first after a message to the last of a long silence.
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 1.0

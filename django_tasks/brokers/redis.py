@@ -91,21 +91,24 @@ class RedisBroker(Broker):
             make_repeatable(messages, self.lists)
         outgoing = [self.ledger.outgoing(message, self.max_size) for message in messages]
         if outgoing:
-            self.server_clock.keep_set(self.clock)
+            if any(each.due or each.cause for each in outgoing):
+                self.server_clock.keep_set(self.clock)
             self.register.note(message.queue for message in messages)
             self.ledger.send(outgoing, self.options.get("wait_replicas", 0))
 
     def reserve(self, worker: str, queues: Sequence[str], limit: int, lease: int) -> list[Delivery]:
         """Pop messages into the worker's part of the ledger; what is not due yet is parked until then."""
-        self.server_clock.keep_set(self.clock)
         self._turn += 1
         turn = self._turn % len(queues)
         group = self.lists.group([*queues[turn:], *queues[:turn]])  # first, since it refuses names that cannot be
-        self.register.note(queues)
         found: list[Delivery] = []
         number = 0
         while len(found) < limit:
-            taken = self.ledger.reserve(worker, group, limit - len(found), lease, number)
+            taken = self.waiter.hand_over(worker, queues, lease)
+            if taken is None:
+                self.register.note(queues)
+                self.server_clock.keep_set(self.clock)
+                taken = self.ledger.reserve(worker, group, limit - len(found), lease, number)
             number += len(taken)
             early = self._early(taken)
             found += [delivery for delivery in taken if delivery not in early] if early else taken
@@ -178,6 +181,8 @@ class RedisBroker(Broker):
 
     def wait(self, queues: Sequence[str], timeout: float, wakeup: int) -> None:
         """Let the server move the next message into this worker's inbox."""
+        if queues:
+            self.server_clock.keep_set(self.clock)  # now, as there is time
         self.waiter.wait(queues, timeout, wakeup)
 
 

@@ -50,6 +50,7 @@ class Finisher:
         """Return those whose lease holds, or that have ended by an earlier try, whose answer got lost."""
         if not settlements:
             return []
+        self.broker.waiter.confirm()
         group, numbers = numbered(s.delivery.handle.list for s in settlements)
         handles = [s.delivery.handle for s in settlements]
         values = chain.from_iterable((numbers[each.list], each.worker, each.field) for each in handles)
@@ -60,6 +61,7 @@ class Finisher:
         """End deliveries; return those whose lease was lost."""
         if not settlements:
             return []
+        self.broker.waiter.confirm()
         once = list({s.delivery.handle: s for s in settlements}.values())
         lost, _ = self._run([Ending(settlement) for settlement in once])
         handles = {once[place - 1].delivery.handle for place in lost}
@@ -67,6 +69,7 @@ class Finisher:
 
     def finish(self, backend: ResultBackend, outcomes: Sequence[Outcome], follow: Follow) -> list[Outcome]:
         """Store, send what follows, and settle; return the outcomes that count."""
+        self.broker.waiter.confirm()
         if not (isinstance(backend, RedisBackend) and self.broker.connections.found.is_same(backend.connections.found)):
             return self._finish_stored(backend, outcomes, follow)
         counted, ended = self._finish(outcomes, follow, backend.entry)
@@ -116,6 +119,8 @@ class Finisher:
 
     def _in_full(self, endings: Sequence[Ending]) -> tuple[Any, ...]:
         settlements = [each.settlement for each in endings if each.settlement]
+        for delivery in [each.delivery for each in settlements if each.verb is not Verb.ACK]:
+            delivery.complete()  # what is known of a message goes on with it
         names = [each.delivery.handle.list for each in settlements]
         group, numbers = numbered([*names, *(each.list for ending in endings for each in ending.follow)])
         flagged = self._flagged(settlements)

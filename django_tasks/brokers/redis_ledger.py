@@ -153,10 +153,7 @@ class Ledger:
         """Make a delivery of what a script returned."""
         delivery = deliver(envelope, self.accept, self.lists.queue_of(handle.list), handle, lease, holder=holder)
         delivery.redelivered = delivery.message.redelivered
-        if facts:
-            deaths, refusals, alone, admitted = map(int, facts.split()[:4])
-            delivery.deaths, delivery.refusals = deaths, refusals
-            delivery.alone, delivery.admitted = bool(alone), bool(admitted)
+        learn(delivery, facts)
         return delivery
 
     def heartbeat(self, beats: Sequence[Beat], elsewhere: Sequence[str]) -> None:
@@ -204,6 +201,14 @@ class Ledger:
         for script, some in ((GOODBYE, identities), (RELEASE, others)):
             if some:
                 self.run(script, group, *some)
+
+
+def learn(delivery: Delivery, facts: bytes) -> None:
+    """Let a delivery know the facts of its message."""
+    if facts:
+        deaths, refusals, alone, admitted = map(int, facts.split()[:4])
+        delivery.deaths, delivery.refusals = deaths, refusals
+        delivery.alone, delivery.admitted = bool(alone), bool(admitted)
 
 
 def numbered(names: Any) -> tuple[Group, dict[str, int]]:

@@ -2,33 +2,45 @@
 
 A process has one connection for each list that it serves, and waits on all of them at once. Nothing is lost between the
 list and the worker: what a blocking move took is in the inbox, which the next reserve empties, also after a reconnect.
+What one of them has brought is begun before the server has answered that reserve (``redis_handover.py``).
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from redis.exceptions import AskError, TryAgainError
 
-from django_tasks.brokers.base import drain, open_pipe, readable
+from django_tasks.brokers.base import Delivery
+from django_tasks.brokers.redis_blocked import Blocked, end_waits
+from django_tasks.brokers.redis_handover import BEGIN, Brought, Handover
 from django_tasks.brokers.redis_ledger import RELEASE, Ledger
 from django_tasks.brokers.redis_lists import Group
-from django_tasks.exceptions import OperationalError
+from django_tasks.exceptions import OperationalError, RequestRefused
+from django_tasks.pipes import Place, drain, readable
 from django_tasks.redis_errors import REDIS_ERRORS, translated
+
+logger = logging.getLogger("django_tasks.worker")
 
 #: Seconds for which nobody waits for lists that are moving to another node of a cluster.
 MOVING_PAUSE = 0.1
+#: Seconds after which the server has read what begins the waits at all lists.
+IN_FORCE = 0.01
 #: Leases after which a wait is over on the server, however late that heard of it.
 LONGEST_WAIT = 2
 
 
 class Waiter:
     """Waits for messages; in a pool of threads one thread at a time does, and the others wait for its place.
+
+    A thread to whom a wait has brought a message keeps the place until it takes that message, or rests.
 
     Args:
         ledger: of the broker.
@@ -40,14 +52,16 @@ class Waiter:
         self.lists = ledger.lists
         self._mine = _Mine()
         self._pid = 0
-        self._places = (-1, -1)
-        self._blocked: dict[str, Blocked] = {}
-        #: When the waits of workers have begun that may be in force on the server.
-        self._waits: dict[str, float] = {}
+        self._starting = threading.Lock()
+        self._place: Place
+        #: A message that is begun while the server's answer is on its way.
+        self._begun: Handover | None = None
+        self._begin_process()
 
     def reserved(self, worker: str) -> None:
         """Note whose inbox this thread waits for, which a reserve has just emptied."""
-        self._mine.worker, self._mine.set_aside = worker, False
+        self._mine.worker = worker
+        self._set_aside.discard(worker)
 
     def is_over(self, worker: str) -> bool:
         """Whether nothing can be set aside for a worker any more.
@@ -65,77 +79,141 @@ class Waiter:
         Raises:
             OperationalError: the server is away; there may be something in the inbox all the same.
         """
-        if self._pid != os.getpid():
-            self._begin_process()
+        with self._starting:
+            if self._pid != os.getpid():
+                self._begin_process()
+                self._place, self._pid = Place(), os.getpid()
         if not queues:
             self._release()
             if timeout > 0 and readable([wakeup], timeout):
                 drain(wakeup)
             return
+        if self._mine.brought is not None:
+            return
         timeout = min(timeout, self.ledger.lease)
         deadline = time.monotonic() + timeout
-        if self._mine.worker and self._take_place(timeout, wakeup):
+        worker = self._mine.worker
+        if worker and self._place.take(timeout, wakeup):
+            self._mine.queues = tuple(queues)
             try:
-                self._mine.queues = queues
-                self._waits[self._mine.worker] = time.monotonic()
-                self._block(self.lists.group(queues), deadline - time.monotonic(), wakeup)
-                del self._waits[self._mine.worker]
-            except (OperationalError, *REDIS_ERRORS) as exc:
-                self._mine.set_aside = True
-                self._disconnect()
-                if isinstance(exc, OperationalError):
+                self.confirm()  # another thread's, which has used these connections
+                with self._whole(worker):
+                    self._waits[worker] = self._mine.since = time.monotonic()
+                    self._block(self.lists.group(queues), deadline - time.monotonic(), wakeup)
+            except OperationalError as exc:
+                if not isinstance(exc.__cause__, AskError | TryAgainError) or not self.connections.is_cluster:
                     raise
-                if not isinstance(exc, (AskError, TryAgainError)) or not self.connections.is_cluster:
-                    raise translated(exc, self.connections.place) from exc
                 # A slot moves (MovedError is an AskError): the next reserve learns where it is.
                 readable([wakeup], MOVING_PAUSE)
             finally:
-                os.write(self._places[1], b".")
+                if self._mine.brought is None:
+                    self._place.leave()
+
+    def hand_over(self, worker: str, queues: Sequence[str], lease: int) -> list[Delivery] | None:
+        """Take what the last wait of this thread has brought; None if it has brought nothing.
+
+        Raises:
+            OperationalError: the server is away; the message may be in the inbox, or taken.
+        """
+        if self._mine.brought is not None and (worker, *queues) != (self._mine.worker, *self._mine.queues):
+            self._release()
+        brought, self._mine.brought = self._mine.brought, None
+        if brought is None:
+            return None
+        try:
+            handover = Handover(self.ledger, brought, self.lists.group(queues), worker, lease)
+            with self._whole(worker):
+                delivery = handover.begin()
+                # In a process that was stopped meanwhile, others may have taken over what was set aside for it.
+                if _is_plain(delivery) and time.monotonic() - self._mine.since < self.ledger.lease / 2:
+                    self._begun, delivery.more = handover, partial(handover.complete, self.confirm)
+                    return [delivery]
+                is_taken = handover.read()
+                self._waits.pop(worker, None)
+            return [delivery] if is_taken else []
+        finally:
+            self._place.leave()
+
+    def confirm(self) -> None:
+        """Read what the server says to the message that was begun last; if it cannot be heard, settling will tell.
+
+        Raises:
+            RequestRefused: the server does not let us.
+        """
+        if self._pid != os.getpid():
+            return  # a child of a task; the answer is for its parent
+        with self._confirming:
+            handover, self._begun = self._begun, None
+            if handover is not None:
+                try:
+                    with self._whole(handover.worker):
+                        handover.read()
+                        self._waits.pop(handover.worker, None)
+                except RequestRefused:
+                    raise
+                except OperationalError as exc:
+                    logger.debug("It is not known yet whether %s is reserved: %s", handover.handle, exc)
 
     def _release(self) -> None:
         """Give back what has been set aside for this thread, which is not going to reserve it now."""
-        if self._mine.set_aside:
-            self.ledger.run(RELEASE, self.lists.group(self._mine.queues), self._mine.worker)
-            self._mine.set_aside = False
+        worker, brought = self._mine.worker, self._mine.brought
+        if brought is not None:
+            self._mine.brought = None
+            self._set_aside.add(worker)
+            try:
+                with self._whole(worker):
+                    self._call_off(brought.waiting, [brought.ended])
+                    self._waits.pop(worker, None)
+            finally:
+                self._place.leave()
+        if worker in self._set_aside:
+            self.ledger.run(RELEASE, self.lists.group(self._mine.queues), worker)
+            self._set_aside.discard(worker)
 
     def close(self) -> None:
-        """Close this process's connections, unless a thread waits on them."""
+        """Close this process's connections, unless another thread waits on them."""
         if self._pid != os.getpid():
             return
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._places[0], 1)
+        if self._mine.brought is not None:
+            self._mine.brought = None
+            self._set_aside.add(self._mine.worker)
+            self._place.leave()
+        if self._place.take_free():
             self._disconnect()
-            os.write(self._places[1], b".")
+            self._place.leave()
+
+    @contextlib.contextmanager
+    def _whole(self, worker: str) -> Iterator[None]:
+        """Close the connections if something goes wrong, so that no answer is taken for that to the next command."""
+        try:
+            yield
+        except BaseException as exc:  # a time limit, too, which may be raised between any two steps
+            self._set_aside.add(worker)
+            self._disconnect()
+            if isinstance(exc, REDIS_ERRORS):
+                raise translated(exc, self.connections.place) from exc
+            raise
 
     def _begin_process(self) -> None:
         """Make what a process has for itself; what a parent had is left alone."""
-        self._blocked, self._waits = {}, {}
-        self._places = open_pipe(self)
-        os.set_blocking(self._places[0], False)
-        os.write(self._places[1], b".")
-        self._pid = os.getpid()
-
-    def _take_place(self, timeout: float, wakeup: int) -> bool:
-        """Wait to be the one that waits; return whether it came to that."""
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                os.read(self._places[0], 1)
-                return True
-            except BlockingIOError:
-                left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            if wakeup in readable([wakeup, self._places[0]], left):
-                drain(wakeup)
-                return False
+        self._blocked: dict[str, Blocked] = {}
+        #: When the waits of workers have begun that may be in force on the server.
+        self._waits: dict[str, float] = {}
+        #: Workers in whose inboxes something may be.
+        self._set_aside: set[str] = set()
+        self._begun = None
+        self._confirming = threading.Lock()
 
     def _block(self, group: Group, timeout: float, wakeup: int) -> None:
+        worker = self._mine.worker
         if timeout <= 0:
+            self._waits.pop(worker, None)
             return
+        if not self._blocked:  # perhaps the server has just been started
+            self.connections.run(lambda client: client.script_load(BEGIN.text))
         blocked = [self._connection(name) for name in group.lists]
         for connection, own in zip(blocked, group.own, strict=True):
-            connection.begin(f"{own}inbox.{self._mine.worker}", timeout)
+            connection.begin(f"{own}inbox.{worker}", timeout)
         descriptors = [connection.descriptor for connection in blocked]
         ready = readable([wakeup, *descriptors], timeout + self.connections.timeout)
         if not ready:
@@ -144,21 +222,26 @@ class Waiter:
             drain(wakeup)
         ended = [each for each, descriptor in zip(blocked, descriptors, strict=True) if descriptor in ready]
         waiting = [each for each in blocked if each not in ended]
-        moved = [connection.end() for connection in ended]
-        self._unblock(waiting, ended)  # or they would take messages while this worker is busy
-        self._mine.set_aside = any([*moved, *[connection.end() for connection in waiting]])
+        moved = [envelope for each in ended if (envelope := each.end()) is not None]
+        in_force = time.monotonic() - self._mine.since > IN_FORCE and not self.connections.is_cluster
+        if in_force and len(moved) == len(ended) == 1 and len({each.server for each in blocked}) == 1:
+            self._mine.brought = Brought(moved[0], ended[0], waiting)
+            return
+        if self._call_off(waiting, ended) or moved:
+            self._set_aside.add(worker)
+        self._waits.pop(worker, None)
 
-    def _unblock(self, waiting: Sequence[Blocked], ended: Sequence[Blocked]) -> None:
-        """End the waits of some connections, over one that has ended where there is one to their server."""
+    def _call_off(self, waiting: Sequence[Blocked], ended: Sequence[Blocked]) -> bool:
+        """End waits, or they would take messages while this worker is busy; return whether they have taken some."""
+        brought = []
         for server in {each.server for each in waiting}:
             some = [each for each in waiting if each.server == server]
+            # Over one that has ended, where there is one to their server.
             free = next((each for each in ended if each.server == server), None)
-            if free is not None:
-                free.unblock(some)
-            else:
-                client = self.connections.beside(some[0].connection)
-                for each in some:
-                    client.client_unblock(each.client_id)
+            client = self.connections.beside(some[0].connection) if free is None else None
+            unblock = partial(_unblock, client) if free is None else free.unblock
+            brought += end_waits(some, unblock, self.connections.timeout)
+        return any(each is not None for each in brought)
 
     def _connection(self, name: str) -> Blocked:
         if name not in self._blocked:
@@ -172,55 +255,20 @@ class Waiter:
 
 
 class _Mine(threading.local):
-    """What a thread knows of itself: its worker's identity, and whether something may be in its inbox."""
+    """What a thread knows of itself."""
 
+    #: Its worker's identity.
     worker = ""
+    #: The queues and the beginning of its last wait, and what that has brought.
     queues: Sequence[str] = ()
-    set_aside = False
+    since = 0.0
+    brought: Brought | None = None
 
 
-class Blocked:
-    """A connection that waits for one list.
+def _is_plain(delivery: Delivery) -> bool:
+    """Whether a message can be begun without the ledger's word: all that it may know besides is asked for later."""
+    return delivery.error is None and not delivery.redelivered and delivery.message.eta is None
 
-    Args:
-        connection: one of redis-py's, of our own.
-        name: the list.
-    """
 
-    def __init__(self, connection: Any, name: str) -> None:
-        self.connection = connection
-        self.name = name
-        self.client_id = 0
-
-    def begin(self, inbox: str, seconds: float) -> None:
-        """Let the server move the next message to an inbox when there is one."""
-        if not self.client_id:
-            self.connection.connect()
-            self.connection.send_command("CLIENT", "ID")
-            self.client_id = self.connection.read_response()
-        self.connection.send_command("BLMOVE", self.name, inbox, "RIGHT", "LEFT", repr(round(seconds, 3)))
-
-    @property
-    def server(self) -> tuple[Any, Any]:
-        """Where it goes."""
-        return getattr(self.connection, "host", None), getattr(self.connection, "port", None)
-
-    @property
-    def descriptor(self) -> int:
-        """What becomes readable when the wait ends."""
-        return int(self.connection._sock.fileno())
-
-    def end(self) -> bool:
-        """Read the answer; return whether a message was moved."""
-        return self.connection.read_response() is not None
-
-    def unblock(self, others: Sequence[Blocked]) -> None:
-        """End the waits of other connections; this one has ended."""
-        commands = [("CLIENT", "UNBLOCK", each.client_id) for each in others]
-        self.connection.send_packed_command(self.connection.pack_commands(commands))
-        for _ in commands:
-            self.connection.read_response()
-
-    def close(self) -> None:
-        """Close the connection."""
-        self.connection.disconnect()
+def _unblock(client: Any, waiting: Sequence[Blocked]) -> list[int]:
+    return [client.client_unblock(each.client_id) for each in waiting]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from django_tasks import hooks, signals, states
 from django_tasks.backends.base import utc_now
-from django_tasks.brokers.base import Beat, Delivery, Settlement, Verb, drain, new_lease
+from django_tasks.brokers.base import Beat, Delivery, Settlement, Verb, new_lease
 from django_tasks.brokers.browse import FIXED, JANITOR
 from django_tasks.context import Context
 from django_tasks.exceptions import OperationalError, TaskRevokedError, TimeLimitExceeded, WorkerLostError
@@ -21,6 +21,7 @@ from django_tasks.executor import time_limits
 from django_tasks.finish import failure
 from django_tasks.message import Message
 from django_tasks.outcome import TaskMeta
+from django_tasks.pipes import drain
 from django_tasks.worker import logs, shared
 from django_tasks.worker.autoscale import Load
 from django_tasks.worker.batch import finish_all

@@ -11,10 +11,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from django_tasks import hooks, states
-from django_tasks.brokers.base import Delivery, drain, new_lease
+from django_tasks.brokers.base import Delivery, new_lease
 from django_tasks.exceptions import OperationalError
 from django_tasks.executor import Executor
 from django_tasks.outcome import Outcome
+from django_tasks.pipes import drain
 from django_tasks.worker import logs, redirect
 from django_tasks.worker.batch import FIRST_PAUSE, LONGEST_PAUSE, Batch
 from django_tasks.worker.cleaning import clean_up

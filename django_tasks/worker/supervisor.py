@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from django_tasks import signals
-from django_tasks.brokers.base import drain
+from django_tasks.pipes import drain
 from django_tasks.worker import shared
 from django_tasks.worker.autoscale import Autoscaler
 from django_tasks.worker.options import WorkerOptions

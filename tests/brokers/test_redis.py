@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chaos.proxy import proxied
-from django_tasks.brokers.base import Settlement, Size, Verb, new_lease
+from django_tasks.brokers.base import Delivery, Settlement, Size, Verb, new_lease
 from django_tasks.brokers.browse import DEAD, DELAYED, RUNNING, WAITING, Wanted
 from django_tasks.brokers.redis import RedisBroker
 from django_tasks.brokers.redis_lists import own_prefix
@@ -228,22 +228,28 @@ def test_what_is_not_due_does_not_hide_what_is(broker: RedisBroker, client: Any,
 
 
 @pytest.fixture
-def waiting(broker: RedisBroker, client: Any, wakeup: tuple[int, int]) -> Iterator[Callable[..., threading.Thread]]:
-    """Start a thread with a worker that reserves, and then waits for a minute: ``waiting(worker, *queues)``."""
+def waiting(broker: RedisBroker, client: Any, wakeup: tuple[int, int]) -> Iterator[Callable[..., Any]]:
+    """Start a thread with a worker that waits for a minute and takes a message: ``waiting(worker, *queues)``.
+
+    It returns the thread, and a list for what is taken.
+    """
     threads = []
 
-    def start(hand: Hand, *queues: str) -> threading.Thread:
+    def start(hand: Hand, *queues: str) -> tuple[threading.Thread, list[Delivery]]:
+        taken: list[Delivery] = []
+
         def work() -> None:
             hand.queues = queues
             assert hand.take() == []
             broker.wait(queues, 60, wakeup[0])
+            taken.extend(hand.take(1))
 
         thread = threading.Thread(target=work)
         threads.append(thread)
         blocked = blocked_clients(client)
         thread.start()
         wait_for(lambda: blocked_clients(client) == blocked + 4 * len(queues))
-        return thread
+        return thread, taken
 
     yield start
     for thread in threads:
@@ -257,18 +263,18 @@ def blocked_clients(client: Any) -> int:
 
 
 @pytest.mark.parametrize("priority", [None, 9])
-def test_a_message_ends_a_wait_and_is_in_the_inbox(
+def test_a_message_ends_a_wait_at_all_lists(
     broker: RedisBroker, client: Any, waiting: Any, priority: int | None
 ) -> None:
     hand = Hand(broker)
-    thread = waiting(hand, "other", "celery")
+    thread, taken = waiting(hand, "other", "celery")
     send(broker, "elsewhere", queue="unknown")
     assert thread.is_alive()
     send(broker, "1", "2", priority=priority)
     thread.join()
-    assert blocked_clients(client) == 0
-    assert broker.sizes()["celery"].waiting == 2
-    assert hand.ids(1) == ["1"]
+    assert [each.message.id for each in taken] == ["1"]
+    wait_for(lambda: blocked_clients(client) == 0)
+    assert broker.sizes()["celery"] == Size(1, reserved=1, oldest=pytest.approx(0, abs=60))
     assert hand.ids() == ["2"]
 
 
@@ -285,7 +291,7 @@ def test_what_else_was_set_aside_is_for_others_when_it_is_not_taken(broker: Redi
 
 
 def test_a_message_wakes_one_worker(redis_url: str, clock: Clock, broker: RedisBroker, waiting: Any) -> None:
-    first = waiting(Hand(broker, "first"), "celery")
+    first, _ = waiting(Hand(broker, "first"), "celery")
     second = make_redis(clock, redis_url)
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
@@ -293,6 +299,7 @@ def test_a_message_wakes_one_worker(redis_url: str, clock: Clock, broker: RedisB
     def work() -> None:
         second.reserve("second", ["celery"], 1, new_lease())
         second.wait(["celery"], 60, reading)
+        second.reserve("second", ["celery"], 1, new_lease())
 
     threads = [first, threading.Thread(target=work)]
     threads[1].start()
@@ -309,12 +316,12 @@ def test_a_message_wakes_one_worker(redis_url: str, clock: Clock, broker: RedisB
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_closing_leaves_alone_who_waits(broker: RedisBroker, client: Any, waiting: Any) -> None:
     hand = Hand(broker)
-    thread = waiting(hand, "celery")
+    thread, taken = waiting(hand, "celery")
     broker.close()
     send(broker, "1")
     thread.join(10)
     assert not thread.is_alive()
-    assert hand.ids() == ["1"]
+    assert [each.message.id for each in taken] == ["1"]
     clients = len(client.client_list())
     broker.close()
     wait_for(lambda: len(client.client_list()) <= clients - 5)

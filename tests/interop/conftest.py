@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from django_tasks import App
-from django_tasks.brokers.base import readable
+from django_tasks.pipes import readable
 from tests.celery_environment import celery_side
 from tests.interop import work
 from tests.processes import WorkerProcess
