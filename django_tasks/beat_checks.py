@@ -13,12 +13,11 @@ from django.db import DatabaseError
 from django_tasks.beat.calls import misfit
 from django_tasks.beat.doubts import doubts
 from django_tasks.beat.entry import ALLOW, Entry, EntryError
-from django_tasks.beat.messages import message_of
+from django_tasks.beat.messages import unsendable
 from django_tasks.beat.mistakes import mistakes
 from django_tasks.conf import Settings, suggestion
 from django_tasks.current import get_current_app
-from django_tasks.exceptions import CeleriacError, ImproperlyConfigured, OperationalError
-from django_tasks.message import encode_compact
+from django_tasks.exceptions import ImproperlyConfigured, OperationalError
 from django_tasks.registry import tasks
 from django_tasks.schedules import zone_of
 from django_tasks.signals import title
@@ -48,7 +47,7 @@ def unfit_entries(conf: Settings) -> Iterator[CheckMessage]:
         if entry is not None and not wrong:
             yield from _of_unknown_task(entry)
             yield from _misfit(entry, app)
-            yield from _unsendable(entry)
+            yield from _unsendable(entry, app)
             yield from _untellable(entry, app)
             yield from _doubtful(entry, definition, app)
 
@@ -89,13 +88,9 @@ def _misfit(entry: Entry, app: App) -> Iterator[CheckMessage]:
         yield Error(str(EntryError(entry.name, "args", why)), hint=_HINT, id="django_tasks.E006")
 
 
-def _unsendable(entry: Entry) -> Iterator[CheckMessage]:
-    app = get_current_app()
-    try:
-        message = message_of(app, entry, 0.0)
-        encode_compact(message)
-    except (CeleriacError, ValueError, TypeError) as exc:
-        yield Error(f"Entry {entry.name!r} of the schedule cannot be sent: {exc}", hint=_HINT, id="django_tasks.E006")
+def _unsendable(entry: Entry, app: App) -> Iterator[CheckMessage]:
+    if why := unsendable(app, entry):
+        yield Error(f"Entry {entry.name!r} of the schedule cannot be sent: {why}", hint=_HINT, id="django_tasks.E006")
 
 
 def _doubtful(entry: Entry, definition: Mapping[str, Any], app: App) -> Iterator[CheckMessage]:

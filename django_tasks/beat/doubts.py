@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
@@ -29,7 +30,8 @@ def doubts(entry: Entry, definition: Mapping[str, Any], now: datetime, zone: tzi
         return
     runs = entry.next_runs(None, now, 1)
     if runs:
-        yield from _calls_that_come_too_late(entry, runs[0], zone)
+        with suppress(OverflowError):  # an instant beyond the years that there are
+            yield from _calls_that_come_too_late(entry, runs[0], zone)
     else:
         yield _why_never(entry, now)
 
@@ -49,15 +51,17 @@ def _calls_that_come_too_late(entry: Entry, slot: datetime, zone: tzinfo) -> Ite
     options = entry.options
     if options.get("eta"):
         return
-    wait = timedelta(seconds=(options.get("countdown") or 0) + entry.jitter)
+    least = timedelta(seconds=options.get("countdown") or 0)
+    wait = least + timedelta(seconds=entry.jitter)
     waited = f" and the {wait.total_seconds():g} s that they may wait" if wait else ""
     for key, expires in (("expires", entry.expires), ("options", options.get("expires"))):
         last = _instant(expires, slot, zone)
-        if last is not None and last <= slot + wait:
+        if last is not None and (last <= slot + least or last < slot + wait):  # no call waits for all of the jitter
+            whose = "its calls" if last <= slot + least else "some of its calls"
             name = key if key == "expires" else 'options["expires"]'
             yield (
                 key,
-                f"its calls expire before they begin: {name} = {_shown(expires)} is not after the run at "
+                f"{whose} expire before they begin: {name} = {_shown(expires)} is not after the run at "
                 f"{slot:%Y-%m-%d %H:%M:%S %Z}{waited}. Give a later one.",
             )
 

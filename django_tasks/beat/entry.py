@@ -130,7 +130,7 @@ class Entry:
 def _read(name: str, key: str, kind: Field, value: Any) -> Any:
     try:
         return kind.read(value)
-    except (ValueError, TypeError) as exc:
+    except (ValueError, TypeError, OverflowError) as exc:
         raise EntryError(
             name, key, f"{Raw(value)} should be {kind.expected}, for example {kind.example}.", exc
         ) from exc

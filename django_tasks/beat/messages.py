@@ -11,7 +11,8 @@ from django_tasks.beat.calls import call_of, task_with_its_own
 from django_tasks.beat.entry import Entry
 from django_tasks.beat.slots import to_datetime
 from django_tasks.brokers.beat import Claim, ClaimStore, EntryState
-from django_tasks.message import Message
+from django_tasks.exceptions import CeleriacError
+from django_tasks.message import Message, encode_compact
 
 if TYPE_CHECKING:
     from django_tasks.app import App
@@ -44,6 +45,15 @@ def message_of(app: App, entry: Entry, slot: float) -> Message:
         part = int(number[-8:], 16) / 2**32
         message.eta = (message.eta or to_datetime(slot)) + timedelta(seconds=part * entry.jitter)
     return message
+
+
+def unsendable(app: App, entry: Entry) -> str:
+    """Return why no message of an entry can be sent; empty if they can."""
+    try:
+        encode_compact(message_of(app, entry, 0.0))
+    except (CeleriacError, ValueError, TypeError, OverflowError) as exc:
+        return str(exc) or repr(exc)
+    return ""
 
 
 def make_claim(app: App, store: ClaimStore, entry: Entry, state: EntryState, slots: tuple[float, ...], upto: float,

@@ -21,6 +21,7 @@ from django.utils.timezone import get_default_timezone, make_aware
 from django_tasks.beat.calls import misfit
 from django_tasks.beat.doubts import doubts
 from django_tasks.beat.entry import Entry, EntryError
+from django_tasks.beat.messages import unsendable
 from django_tasks.beat.mistakes import HARMLESS, mistakes
 from django_tasks.beat.sources import definitions
 from django_tasks.current import get_current_app
@@ -158,6 +159,8 @@ def problems(row: PeriodicTask) -> dict[str, list[str]]:
             replace(entry, enabled=True).next_runs(None, datetime.now(timezone.utc), 1)
     except Exception as exc:  # dates beyond all calendars, for one
         note(EntryError(row.name, "schedule", f"{row.schedule!r:.100} leads to no next run: {exc!r}. Change it."))
+    if entry is not None and not found and (why := unsendable(app, entry)):
+        found["options"] = [f"It cannot be sent: {why}"]
     if not found and row._state.adding:  # a row that has had its time can still be changed
         found.update({key: [problem] for key, problem in doubts_of(row)})
     for key in _JSON:

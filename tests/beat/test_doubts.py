@@ -46,6 +46,7 @@ def found(app: App, **definition: Any) -> dict[str, str]:
         ({"expires": 1, "options": {"countdown": 3}}, "expires", "and the 3 s that they may wait. Give a later one."),
         ({"options": {"expires": 1, "countdown": 3}}, "options", 'options["expires"] = 1 s is not after the run at'),
         ({"options": {"expires": timedelta(seconds=5)}, "jitter": 9}, "options", "and the 9 s that they may wait."),
+        ({"options": {"expires": 5}, "jitter": 9}, "options", "some of its calls expire before they begin: "),
         ({"options": {"expires": datetime(2020, 1, 1)}}, "options", 'options["expires"] = 2020-01-01 00:00:00 is not'),
         ({"options": {"expires": "2020-01-01T00:00Z"}}, "options", "is not after the run at 2026-11-21 18:01:30 UTC"),
         ({"schedule": "0 8 * * *", "relative": True}, "relative", "it means nothing beside 'at 08:00'. It is for inte"),
@@ -75,6 +76,7 @@ class Asked(BaseSchedule):
         {"schedule": clocked(datetime(2020, 1, 1)), "enabled": False}, {"schedule": clocked(datetime(2026, 11, 22))},
         {"end_time": "2026-11-21T18:01:30Z"}, {"options": {"expires": "2026-11-21T18:01:31Z"}},
         {"options": {"expires": 60, "eta": NOW}}, {"schedule": schedule(60, relative=True), "relative": True},
+        {"expires": 60, "jitter": 60}, {"options": {"expires": 60}, "jitter": 60}, {"options": {"expires": 2.52e11}},
         {"start_time": "2027-01-01", "end_time": "2027-01-02"}, {"schedule": crontab(0, 0, day_of_month=29)},
     ],
     ids=repr,
@@ -105,3 +107,26 @@ def test_a_new_row_is_refused_and_one_that_had_its_time_is_not(database_app: App
     row.save()
     row.full_clean()
     PeriodicTask(name="off", task=ADD, args=[1, 2], schedule="1 day", relative=True, enabled=False).full_clean()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"countdown": "60"}, {"countdown": 1e300}, {"expires": 1e300}, {"expires": float("nan")}, {"eta": 1}],
+    ids=repr,
+)
+def test_what_cannot_be_sent_is_a_mistake_at_its_place(database_app: App, options: dict[str, Any]) -> None:
+    entry = {"task": ADD, "args": [1, 2], "schedule": 60, "options": options}
+    database_app.conf.beat_schedule = {"sums": entry}
+    errors = [each.msg for each in unfit_entries(database_app.conf) if each.id == "django_tasks.E006"]
+    assert [message[:44] for message in errors] == ["Entry 'sums' of the schedule cannot be sent:"]
+    row = PeriodicTask(name="more", task=ADD, args=[1, 2], schedule="1 day", options=options)
+    with pytest.raises(ValidationError) as refused:
+        row.full_clean()
+    [problem] = refused.value.message_dict["options"]
+    assert problem
+
+
+def test_a_number_beyond_all_floats_is_a_mistake(app: App) -> None:
+    app.conf.beat_schedule = {"sums": {"task": ADD, "args": [1, 2], "schedule": 60, "grace": 10**400}}
+    [finding] = unfit_entries(app.conf)
+    assert (finding.id, "grace" in finding.msg) == ("django_tasks.E006", True)
