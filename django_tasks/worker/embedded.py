@@ -14,7 +14,7 @@ from django.db import connections
 
 from django_tasks import signals
 from django_tasks.beat.service import Beat, make_scheduler
-from django_tasks.worker.forks import fork, how_it_ended
+from django_tasks.worker.forks import SILENT_LOOKS, fork, how_it_ended
 from django_tasks.worker.shared import Page
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class BeatChild:
         self.pid = 0
         self._began = 0.0
         self._fork_after = 0.0
+        self._silent_looks = 0
 
     def watch(self, now: float) -> None:
         """Start it, again where it has died; kill it when it does not go round, whatever holds it up."""
@@ -52,7 +53,10 @@ class BeatChild:
             return
         tick = self.page.beat_tick
         silence = now - max(tick, self._began)
-        if silence > (SILENCE if tick > self._began else LOADING):
+        late = silence > (SILENCE if tick > self._began else LOADING)
+        self._silent_looks = self._silent_looks + 1 if late else 0
+        if self._silent_looks > SILENT_LOOKS:
+            self._silent_looks = 0
             logger.error("The beat has not gone round for %.0f s and is killed", silence)
             self.page.beat_tick = tick or self._began  # so that the probe sees one that never did
             os.kill(self.pid, signal.SIGKILL)

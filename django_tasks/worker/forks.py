@@ -13,6 +13,10 @@ from django_tasks.worker.stop import SIGNALS
 
 logger = logging.getLogger("django_tasks.worker")
 
+#: Looks in a row at a child that does not go round before it is killed: when the whole machine has slept, it may only
+#: wake up after the supervisor.
+SILENT_LOOKS = 3
+
 
 def fork(work: Callable[[], int], name: str, stop: Callable[..., Any]) -> int:
     """Run ``work`` in a child; ``stop`` is its SIGTERM handler."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from django_tasks import signals
 from django_tasks.worker import shared
 from django_tasks.worker.embedded import BeatChild
-from django_tasks.worker.forks import fork, how_it_ended
+from django_tasks.worker.forks import SILENT_LOOKS, fork, how_it_ended
 from django_tasks.worker.janitor import Janitor, janitor_identity
 from django_tasks.worker.limits import RateLimiter
 from django_tasks.worker.options import WorkerOptions
@@ -27,8 +27,6 @@ logger = logging.getLogger("django_tasks.worker")
 QUICK_DEATH = 1.0
 #: Seconds that the janitor has to put things in order at the end.
 LAST_ROUND = 5.0
-#: Looks at a janitor that does not go round before it is killed.
-SILENT_LOOKS = 3
 
 
 class Processes:
@@ -155,7 +153,6 @@ class Processes:
                 self.fork_janitor()
             return
         silence = now - self.page.janitor_tick
-        # Several looks in a row: when the whole machine has slept, the janitor may only wake up after the supervisor.
         self._silent_looks = self._silent_looks + 1 if silence > self.app.broker.lease / 2 else 0
         if self._silent_looks > SILENT_LOOKS:
             self._silent_looks = 0

@@ -16,6 +16,7 @@ import pytest
 from django_tasks import App, health
 from django_tasks.schedules import schedule
 from django_tasks.worker.embedded import LOADING, PAUSE, SILENCE, BeatChild, BeatThread
+from django_tasks.worker.forks import SILENT_LOOKS
 from django_tasks.worker.shared import Page
 from tests.waiting import wait_for
 
@@ -56,6 +57,12 @@ def bury(child: BeatChild, now: float) -> None:
     child.died(status, now, intended=False)
 
 
+def look_often(child: BeatChild, now: float) -> None:
+    """Look until it is no longer taken for one that wakes up a little later."""
+    for _ in range(SILENT_LOOKS + 1):
+        child.watch(now)
+
+
 def probed(page: Page, now: float) -> str | None:
     """Return what the probe says of a page on which all but the beat is well."""
     page.supervisor_tick = page.janitor_tick = page.broker_tick = now
@@ -73,16 +80,30 @@ def test_a_beat_that_hangs_is_replaced(child: BeatChild, page: Page, caplog: pyt
     child.watch(stopped_at + SILENCE - 1)
     assert not caplog.messages
     now = stopped_at + SILENCE + 1
-    child.watch(now)
+    look_often(child, now)
     assert caplog.messages == [BROKEN.format(SILENCE + 1)]
     bury(child, now)
     child.watch(now + PAUSE)
     assert child.pid not in (0, first)
-    child.watch(now + PAUSE + SILENCE + 1)  # the old sign of life does not count against the new one
+    look_often(child, now + PAUSE + SILENCE + 1)  # the old sign of life does not count against the new one
     assert caplog.messages[1:] == ["The beat was killed by SIGKILL and is replaced"]
     assert "beat" in str(probed(page, stopped_at + health.BEAT_AGE + 1))
     wait_for(lambda: page.beat_tick > stopped_at)
     assert probed(page, page.beat_tick) is None
+
+
+def test_a_beat_that_wakes_up_after_its_supervisor_lives_on(
+    child: BeatChild, page: Page, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a pause of the whole machine, or of all in a container."""
+    child.watch(time.monotonic())
+    wait_for(lambda: page.beat_tick)
+    for _ in range(5):
+        for _ in range(SILENT_LOOKS):
+            child.watch(time.monotonic() + SILENCE + 5)
+        child.watch(page.beat_tick)
+    assert not caplog.messages
+    assert os.waitpid(child.pid, os.WNOHANG) == (0, 0)
 
 
 def test_a_beat_that_hangs_before_its_first_round_is_replaced(
@@ -94,7 +115,7 @@ def test_a_beat_that_hangs_before_its_first_round_is_replaced(
     child.watch(began + LOADING - 1)
     assert not caplog.messages
     assert probed(page, began + LOADING) is None  # it may take long to read the schedule
-    child.watch(began + LOADING + 1)
+    look_often(child, began + LOADING + 1)
     assert caplog.messages == [BROKEN.format(LOADING + 1)]
     bury(child, began + LOADING + 1)
     assert probed(page, began + LOADING + 1) == f"the beat has not gone round for {LOADING + 1:.0f} s"
