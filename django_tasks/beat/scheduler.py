@@ -70,6 +70,8 @@ class Scheduler:
         self._since: dict[str, tuple[str, float]] = {}
         #: Tasks of entries that were said to be not here.
         self._strange: set[str] = set()
+        #: When calls of entries last ended a tick, as something is away: those of others come first then.
+        self._ended_at: dict[str, float] = {}
         self._changes_at = self._left_at = self._warned_at = self._reported_at = float("-inf")
 
     def load(self, now: float) -> None:
@@ -213,10 +215,12 @@ class Scheduler:
                 claims.append(self._claim(entry, item.state, plan, now))
                 count += len(plan.fire)
         self._unsure.difference_update(set(names).difference(claim.before.name for claim in claims))
-        calling = [[claim] for claim in claims if claim.calls]  # each by itself: none is made again for another
-        for some in ([claim for claim in claims if not claim.calls], *calling):
-            if some:
-                self._make(some, plans, now)
+        if plain := [claim for claim in claims if not claim.calls]:
+            self._make(plain, plans, now)
+        for claim in sorted((c for c in claims if c.calls), key=lambda c: self._ended_at.get(c.before.name, 0.0)):
+            self._ended_at[claim.before.name] = now
+            self._make([claim], plans, now)  # each by itself: none is made again for another
+            del self._ended_at[claim.before.name]
 
     def _running(self, entries: Iterable[Entry], now: float) -> Collection[str]:
         """Return the names of those entries whose last run matters to them and has not ended."""
@@ -263,8 +267,7 @@ class Scheduler:
         self._adopt([claim.before.name for claim in lost], now)
         for claim in lost:
             name = claim.before.name
-            if name in self.agenda and self.agenda[name].state.version == claim.before.version:
-                item = self.agenda[name]
+            if name in self.agenda and (item := self.agenda[name]).state.version == claim.before.version:
                 self.agenda.note(item.state, Plan(next=now + LOCKED, first=item.first))
 
     def _won(self, claims: Sequence[Claim]) -> set[str]:

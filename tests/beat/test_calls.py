@@ -146,6 +146,27 @@ def test_a_transaction_that_was_spoilt_is_no_success(world: World, task: Any, ca
     assert ("its run of 2027-01-04 00:00:10.000+00:00 is left out" in caplog.text) == spoilt
 
 
+def test_one_that_needs_what_is_away_is_tried_again_and_holds_up_no_other(world: World, task: Any) -> None:
+    if world.kind != "orm":
+        pytest.skip("elsewhere it is left out")
+
+    def ask_another_server() -> None:
+        if task.calls[-1]["headers"]["periodic_task_name"] in needing:
+            raise OperationalError("it is away")
+
+    needing = {"a", "b"}
+    world.beat({name: own(catch_up="all") for name in "abc"})
+    task.before = ask_another_server
+    world.run(35)
+    assert world.slots("c") == [10, 20, 30]
+    needing.discard("b")  # and this one does not wait for the other
+    world.run(2)
+    assert [world.slots(name) for name in "ab"] == [[], [10, 20, 30]]
+    needing.clear()
+    world.run(2)
+    assert world.slots("a") == [10, 20, 30]
+
+
 def test_where_it_is_none_a_call_that_fails_is_not_made_again(world: World, task: Any) -> None:
     if world.kind == "orm":
         pytest.skip("it is one transaction there")
