@@ -59,7 +59,7 @@ def _failed_receivers(app: App) -> Iterator[CheckMessage]:
     """Find receivers that have raised and so have not added all their entries (E006)."""
     for signal in (app.on_after_configure, app.on_after_finalize):
         for receiver, error in signal.failures:
-            if isinstance(error, (DatabaseError, OperationalError)):
+            if isinstance(error, (DatabaseError, OperationalError)) or isinstance(error.__cause__, DatabaseError):
                 continue  # a server that is away, or a table before `migrate`: it has been logged, and may be well soon
             text = (
                 f"The receiver {title(receiver)} of {signal.name} failed, so that entries of the schedule may be "

@@ -11,6 +11,8 @@ from django.db import DatabaseError
 from django_tasks import App
 from django_tasks.beat.sources import SettingsSource
 from django_tasks.beat_checks import unfit_entries
+from django_tasks.databases import Database
+from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.schedules import crontab
 from tests.beat.simulation import every
 from tests.running import app_of_test
@@ -207,6 +209,24 @@ def test_a_receiver_that_raises(app: App, job: Any) -> None:
     assert "configured of on_after_configure failed, so that entries of the schedule may be missing: " in text
     line = configured.__code__.co_firstlineno + 3
     assert text.endswith(f"({__file__}, line {line})")
+
+
+@pytest.mark.django_db
+def test_a_receiver_that_needs_our_tables_does_not_keep_migrate_from_running(app: App) -> None:
+    database = Database("default")
+
+    def insert() -> None:
+        with database.atomic():
+            database.change("INSERT INTO django_tasks_to_come VALUES (1)")
+
+    @app.on_after_finalize.connect
+    def sending(sender: App, **kwargs: Any) -> None:
+        database.run(insert)
+
+    app.finalize()
+    [(_, error)] = app.on_after_finalize.failures
+    assert isinstance(error, ImproperlyConfigured)  # what `delay` raises before `migrate`
+    assert findings(app) == []
 
 
 def test_a_value_that_the_setting_does_not_take(app: App, settings: Any) -> None:
