@@ -209,6 +209,8 @@ class PeriodicTask(models.Model):
             ValidationError: the rest of what that entry says cannot be kept in a row.
         """
         using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
+        if self.id is None and self._state.db is not None:  # a copy; of a row that shows an entry, too
+            self.origin = self.DATABASE
         if self.origin == self.SETTINGS and not self._state.adding:
             changed = _meant("override_by")(self, using, kwargs.get("update_fields"))
             if changed and kwargs.get("update_fields") is not None:

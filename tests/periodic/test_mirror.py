@@ -390,3 +390,19 @@ def test_times_are_kept_without_time_zones(scheduled_app: App, settings: Any) ->
     with CaptureQueriesContext(connection) as queries:
         synchronise(scheduled_app)
     assert len(queries) == 1
+
+
+@pytest.mark.parametrize("adding", [True, False])
+def test_a_copy_of_what_shows_an_entry_is_a_row_of_its_own(scheduled_app: App, adding: bool) -> None:
+    """Made as Django's documentation says; no entry of the settings has its name."""
+    synchronise(scheduled_app)
+    row = PeriodicTask.objects.get(name="often")
+    row.pk, row._state.adding, row.name = None, adding, "other"
+    row.save()
+    assert synchronise_for_beat(scheduled_app)
+    assert shown() == {
+        "nightly": ("settings", "30 2 * * *", True),
+        "often": ("settings", "10 seconds", True),
+        "other": ("database", "10 seconds", True),
+    }
+    assert World(scheduled_app).fired(10.5) == {"often": 1, "other": 1}
