@@ -78,7 +78,9 @@ class SettingsSource:
         removed = [name for name in self._seen if name not in now] if len(now) - len(new) < len(self._seen) else []
         if new or removed:
             self._seen = now
-        return Changes(list(self._read(new)), removed)
+        changed = list(self._read(new))
+        removed.extend(new.keys() - {entry.name for entry in changed})  # what cannot be any more
+        return Changes(changed, removed)
 
     def _read(self, definitions: Mapping[str, Any]) -> Iterable[Entry]:
         for name, definition in definitions.items():

@@ -212,6 +212,20 @@ def test_what_the_program_adds_while_beat_runs(memory_world: World) -> None:
     assert len(memory_world.sent("b")) == 1
 
 
+def test_what_the_program_changes_to_what_cannot_be_is_left_out(
+    memory_world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    beat = memory_world.beat({"a": every(10), "b": every(10)})
+    memory_world.run(15)
+    beat.app.conf.beat_schedule["a"] = every("61 * * * *")
+    memory_world.run(20)
+    assert (memory_world.slots("a"), memory_world.slots("b")) == ([10], [10, 20, 30])
+    assert "It is left out." in caplog.text
+    beat.app.conf.beat_schedule["a"] = every(10)
+    memory_world.run(10)
+    assert 40 in memory_world.slots("a")
+
+
 def test_an_entry_that_cannot_be_stops_no_other(memory_world: World, caplog: pytest.LogCaptureFixture) -> None:
     memory_world.beat({"a": every("61 * * * *"), "b": every(10)})
     memory_world.run(15)
