@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("django_tasks.beat")
 
-#: Values in one statement.
+#: Values, or new rows, in one statement: MariaDB takes 16 MB.
 _PAGE = 500
+#: Rows that a beat adds, or changes, before it sees to what is due: 100,000 take up to a minute.
+MOST = 10_000
 
 
 def settings_entries(app: App, on_error: Callable[[EntryError], object] = bool) -> dict[str, Entry]:
@@ -60,7 +62,8 @@ def synchronise_for_beat(app: App) -> bool:
     there and cannot be used.
 
     Returns:
-        Whether it is done; not if that would have to wait for a transaction in which somebody changes rows.
+        Whether it is done; not if that would have to wait for a transaction in which somebody changes rows, or if it is
+        more than is done at a time.
     """
     entries = settings_entries(app)
     database = Database(router.db_for_write(PeriodicTask))
@@ -70,12 +73,13 @@ def synchronise_for_beat(app: App) -> bool:
         known = definitions(app)
         gone = [key for key, name in rows.order_by().values_list("pk", "name") if name not in known]
         with database.atomic():
-            return PeriodicVersion.is_free(database.alias) and _write(database.alias, app, entries, gone)
+            return PeriodicVersion.is_free(database.alias) and _write(database.alias, app, entries, gone, MOST)
 
     return database.run(write)
 
 
-def _write(using: str, app: App, entries: Mapping[str, Entry], gone: Sequence[int]) -> bool:
+def _write(using: str, app: App, entries: Mapping[str, Entry], gone: Sequence[int], most: int | None = None) -> bool:
+    """Write what is to be written, of new and changed rows only so many; return whether that is all."""
     rows: Any = PeriodicTask.objects.using(using)
     there = {row.name: row for row in rows.filter(origin=PeriodicTask.SETTINGS).order_by()}
     shown = mirrors(app, entries)
@@ -83,13 +87,13 @@ def _write(using: str, app: App, entries: Mapping[str, Entry], gone: Sequence[in
     taken = _in_database(rows, missing)
     changed = [row for name, row in shown.items() if name in there and _differ(row, there[name])]
     # Two beats may start at once, with the same settings.
-    _store([shown[name] for name in missing if name not in taken], using,
-           partial(rows.bulk_create, ignore_conflicts=True))  # fmt: skip
-    for row in changed:
+    new = [shown[name] for name in missing if name not in taken]
+    _store(new[:most], using, partial(rows.bulk_create, ignore_conflicts=True, batch_size=_PAGE))
+    for row in changed[:most]:
         _store([row], using, partial(_overwrite, rows))
     for start in range(0, len(gone), _PAGE):
         rows.filter(pk__in=gone[start : start + _PAGE], origin=PeriodicTask.SETTINGS, enabled=True).delete()
-    return True
+    return most is None or max(len(new), len(changed)) <= most
 
 
 def mirrors(app: App, entries: Mapping[str, Entry]) -> dict[str, PeriodicTask]:

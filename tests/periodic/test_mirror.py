@@ -19,6 +19,7 @@ from django_tasks.beat.service import make_scheduler
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.models import PeriodicTask, QueuedMessage
 from django_tasks.operations import schedules
+from django_tasks.periodic import mirror
 from django_tasks.periodic.mirror import synchronise, synchronise_for_beat
 from django_tasks.schedules import BaseSchedule, crontab, schedstate, schedule
 
@@ -406,3 +407,27 @@ def test_a_copy_of_what_shows_an_entry_is_a_row_of_its_own(scheduled_app: App, a
         "other": ("database", "10 seconds", True),
     }
     assert World(scheduled_app).fired(10.5) == {"often": 1, "other": 1}
+
+
+def test_a_beat_writes_many_rows_in_several_looks(scheduled_app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that what is due meanwhile does not wait for all of them."""
+    monkeypatch.setattr(mirror, "MOST", 1)
+    assert [(synchronise_for_beat(scheduled_app), len(shown())) for _ in range(2)] == [(False, 1), (True, 2)]
+    for entry in scheduled_app.conf.beat_schedule.values():
+        entry["schedule"] = 20.0
+    done = [(synchronise_for_beat(scheduled_app), sorted(row[1] for row in shown().values())) for _ in range(2)]
+    assert [each[0] for each in done] == [False, True]
+    assert "10 seconds" in done[0][1] or "30 2 * * *" in done[0][1]
+    assert done[1][1] == ["20 seconds", "20 seconds"]
+
+
+def test_many_new_rows_are_more_than_one_statement(scheduled_app: App) -> None:
+    """MariaDB takes 16 MB in one."""
+    scheduled_app.conf.beat_schedule = {f"e{n}": {"task": ADD, "schedule": 60, "args": [1, n]} for n in range(1200)}
+    with CaptureQueriesContext(connection) as queries:
+        synchronise(scheduled_app)
+    rows = [
+        each["sql"] for each in queries if each["sql"].startswith("INSERT") and "_periodic_version" not in each["sql"]
+    ]
+    assert len(rows) >= 3
+    assert PeriodicTask.objects.count() == 1200
