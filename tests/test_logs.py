@@ -308,7 +308,7 @@ class TestSetup:
         assert logfile.read_text() == "two\n"
 
     def test_a_file_that_cannot_be_written_is_named(self, logfile: Path) -> None:
-        with pytest.raises(OSError, match="nowhere"):
+        with pytest.raises(ImproperlyConfigured, match="nowhere"):
             self.setup(logfile.parent / "nowhere" / "worker.log")
 
     @pytest.mark.usefixtures("restored_logging")

@@ -91,8 +91,7 @@ class RedisBroker(Broker):
             make_repeatable(messages, self.lists)
         outgoing = [self.ledger.outgoing(message, self.max_size) for message in messages]
         if outgoing:
-            if any(each.due or each.cause for each in outgoing):
-                self.server_clock.keep_set(self.clock)
+            self.server_clock.keep_set(self.clock)
             self.register.note(message.queue for message in messages)
             self.ledger.send(outgoing, self.options.get("wait_replicas", 0))
 
