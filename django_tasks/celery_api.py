@@ -12,6 +12,7 @@ from typing import Any
 from django.utils.module_loading import import_string
 
 from django_tasks import current
+from django_tasks.brokers.beat import NAME_LENGTH
 from django_tasks.call_options import CALL_OPTIONS
 from django_tasks.canvas import Signature
 from django_tasks.conf import Settings
@@ -22,8 +23,6 @@ from django_tasks.signals import Signal
 _COMMAND_LINE = "django_tasks.__main__.main"
 logger = logging.getLogger("django_tasks.beat")
 
-#: Characters that the name of an entry may have.
-_NAME_LENGTH = 200
 #: What ``add_periodic_task`` takes as options of the call. All else is the entry's own, what is misspelt included; a
 #: ``timezone`` is, since it does nothing in a call, and what stands for the call itself is not.
 _CALL_KEYS = CALL_OPTIONS - {"timezone"} | {"task", "options"}
@@ -183,6 +182,6 @@ class CeleryAPI:
 
 def _short(name: str) -> str:
     """Return a name that an entry can have: the end of one that is too long is replaced by a digest of it."""
-    if len(name) <= _NAME_LENGTH:
+    if len(name) <= NAME_LENGTH:
         return name
-    return f"{name[: _NAME_LENGTH - 19]}...{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}"
+    return f"{name[: NAME_LENGTH - 19]}...{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}"

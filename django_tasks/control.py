@@ -11,6 +11,7 @@ from django_tasks import publishing, signals, states
 from django_tasks.backends.base import utc_now
 from django_tasks.brokers.base import Delivery, deliver, new_lease
 from django_tasks.brokers.browse import RUNNING, Wanted
+from django_tasks.chunks import chunked
 from django_tasks.context import Context
 from django_tasks.exceptions import ImproperlyConfigured, TaskRevokedError
 from django_tasks.finish import ended_by, failure, finish
@@ -74,8 +75,8 @@ class Control:
         """Return the messages of these calls that workers hold, and since when, where the broker shows them."""
         broker, found = self.app.broker, {}
         browser = broker.browser
-        for start in range(0, len(task_ids), LOOKED_UP):
-            wanted = Wanted(states=(RUNNING,), ids=task_ids[start : start + LOOKED_UP])
+        for some in chunked(task_ids, LOOKED_UP):
+            wanted = Wanted(states=(RUNNING,), ids=some)
             for each in browser.messages(wanted, LOOKED_UP, payload=True) if browser is not None else ():
                 held = deliver(each.payload or "", broker.accept, each.queue, each.handle, 0, holder=each.worker)
                 if held.error is None:
@@ -162,16 +163,12 @@ def withdraw(app: App, error: Exception, ids: Sequence[str] | None = None, queue
     from django_tasks.outbox import existing_outboxes  # its models cannot be imported before the apps are loaded
 
     for outbox in existing_outboxes():
-        for some in _chunks(ids):
+        for some in [None] if ids is None else chunked(ids, LOOKED_UP):
             while rows := outbox.take(app.broker.now(), some, queue):
                 messages = [deliver(row.payload, app.broker.accept, row.queue, row.pk, 0).message for row in rows]
                 found += _end_unsent(app, [each for each in messages if each.id not in found], error)
                 outbox.remove(rows)
     return found
-
-
-def _chunks(ids: Sequence[str] | None) -> list[Sequence[str] | None]:
-    return [None] if ids is None else [ids[start : start + LOOKED_UP] for start in range(0, len(ids), LOOKED_UP)]
 
 
 def _end_unsent(app: App, messages: Sequence[Message], error: Exception) -> list[str]:

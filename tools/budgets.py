@@ -39,6 +39,7 @@ LAYERS = (
     | {
         "call_options",
         "calls",
+        "chunks",
         "context",
         "current",
         "errors",

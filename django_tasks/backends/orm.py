@@ -15,6 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django_tasks import serialization, states
 from django_tasks.backends import orm_sql as sql
 from django_tasks.backends.base import ResultBackend
+from django_tasks.chunks import chunked
 from django_tasks.conf import parse_url
 from django_tasks.databases import (
     Database,
@@ -92,8 +93,8 @@ class ORMBackend(ResultBackend):
     def _rows(self, task_ids: Sequence[str]) -> Iterator[Any]:
         """Yield querysets of the rows with these ids, as many as one statement may name."""
         rows = TaskResult.objects.using(self.database.alias)
-        for start in range(0, len(task_ids), CHUNK_ROWS):
-            yield rows.filter(task_id__in=list(task_ids[start : start + CHUNK_ROWS]))
+        for some in chunked(task_ids, CHUNK_ROWS):
+            yield rows.filter(task_id__in=list(some))
 
     def forget(self, task_ids: Sequence[str]) -> None:
         """Delete rows by id."""

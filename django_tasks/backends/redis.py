@@ -15,6 +15,7 @@ from django_tasks import exceptions, serialization, states
 from django_tasks.backends.base import ResultBackend
 from django_tasks.backends.celery_meta import decode_meta, encode_meta, type_of
 from django_tasks.backends.redis_listener import Arrival, Listeners, LoopArrivals
+from django_tasks.chunks import chunked
 from django_tasks.conf import suggestion
 from django_tasks.errors import exception_to_dict
 from django_tasks.exceptions import DecodeError, ImproperlyConfigured, RequestRefused, TimeoutError
@@ -122,8 +123,7 @@ class RedisBackend(ResultBackend):
     def forget(self, task_ids: Sequence[str]) -> None:
         """Delete ids."""
         keys = [self._key(task_id) for task_id in task_ids]
-        for start in range(0, len(keys), CHUNK_KEYS):
-            some = keys[start : start + CHUNK_KEYS]
+        for some in chunked(keys, CHUNK_KEYS):
             self.connections.delete(some)
 
     # -- reading
@@ -141,8 +141,7 @@ class RedisBackend(ResultBackend):
     def _look(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """Return what is stored under some keys."""
         found: dict[bytes, bytes] = {}
-        for start in range(0, len(keys), CHUNK_KEYS):
-            some = keys[start : start + CHUNK_KEYS]
+        for some in chunked(keys, CHUNK_KEYS):
             values = self.connections.mget(some)
             found |= {key: value for key, value in zip(some, values, strict=True) if value is not None}
         return found

@@ -25,7 +25,7 @@ def doubts(entry: Entry, definition: Mapping[str, Any], now: datetime, zone: tzi
     if definition.get("relative") and not getattr(entry.schedule, "relative", False):
         own = hasattr(entry.schedule, "relative")  # as an object of schedule has, which is made before the entry is
         remedy = "Give it to schedule(...) itself" if own else "It is for intervals. Take it away"
-        yield "relative", f"it means nothing beside {_words(entry)!r}. {remedy}."
+        yield "relative", f"it means nothing beside {entry.words!r}. {remedy}."
     if not entry.enabled or not knows_slots(entry):
         return
     runs = entry.next_runs(None, now, 1)
@@ -43,7 +43,7 @@ def _why_never(entry: Entry, now: datetime) -> tuple[str, str]:
     if end is not None and (later := replace(entry, end_time=None).next_runs(None, now, 1)):
         return "end_time", f"it never runs: {end} is before its next run at {later[0]}. Give a later end."
     what = "its only run has passed" if isinstance(entry.schedule, clocked) else "all its runs have passed"
-    return "schedule", f"it never runs any more: {_words(entry)!r}, {what}. Give a later one, or take the entry away."
+    return "schedule", f"it never runs any more: {entry.words!r}, {what}. Give a later one, or take the entry away."
 
 
 def _calls_that_come_too_late(entry: Entry, slot: datetime, zone: tzinfo) -> Iterator[tuple[str, str]]:
@@ -84,10 +84,3 @@ def _instant(expires: Any, slot: datetime, zone: tzinfo) -> datetime | None:
 
 def _shown(expires: Any) -> str:
     return f"{expires:g} s" if isinstance(expires, (int, float)) else str(expires)
-
-
-def _words(entry: Entry) -> str:
-    try:
-        return str(entry.schedule.human_readable)
-    except Exception:  # a class of the project's own
-        return type(entry.schedule).__name__

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from django_tasks.beat import slots
-from django_tasks.beat.fields import FIELDS, EntryError, Field, Raw, check_names
+from django_tasks.beat.fields import ALL, ALLOW, FIELDS, NONE, ONCE, QUEUE, SKIP, EntryError, Field, Raw, check_names
 from django_tasks.brokers.beat import EntryState
 from django_tasks.schedules import maybe_schedule, zone_of
 
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ALL", "ALLOW", "NONE", "ONCE", "QUEUE", "SKIP", "Entry", "EntryError"]
 
-#: ``catch_up``: what becomes of slots that were missed.
-NONE, ONCE, ALL = "none", "once", "all"
-#: ``overlap``: what becomes of a slot while the last run has not ended.
-ALLOW, SKIP, QUEUE = "allow", "skip", "queue"
 #: The shortest interval.
 LEAST = timedelta(milliseconds=10)
 #: Seconds after which a missed slot is no longer run with ``catch_up="none"``, where ``grace`` says nothing else.
@@ -115,6 +111,14 @@ class Entry:
         """A fingerprint of what its slots depend on: after a change, nothing from before it is caught up."""
         described = _described(self.schedule)
         return _fingerprint(described, str(self.zone), self.enabled, self.start_time, self.end_time, self.one_off)
+
+    @property
+    def words(self) -> str:
+        """Its schedule in words, without its zone."""
+        try:
+            return str(self.schedule.human_readable)
+        except Exception:  # a class of the project's own, which has not what its base shows
+            return type(self.schedule).__name__
 
     def next_runs(self, state: EntryState | None, now: datetime, count: int) -> list[datetime]:
         """Return the next instants at which it is due, in UTC; fewer than ``count`` where there are no more.

@@ -7,16 +7,19 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, NamedTuple
 
+from django_tasks.brokers.beat import NAME_LENGTH
 from django_tasks.call_options import CALL_OPTIONS, check_call_options
 from django_tasks.conf import suggestion
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.schedules import as_zone
 from django_tasks.serialization import parse_iso
 
+#: ``catch_up``: what becomes of slots that were missed.
+NONE, ONCE, ALL = "none", "once", "all"
+#: ``overlap``: what becomes of a slot while the last run has not ended.
+ALLOW, SKIP, QUEUE = "allow", "skip", "queue"
 #: How many missed slots ``catch_up="all"`` runs at most.
 MOST = 100
-#: Characters that the name of an entry may have.
-NAME_LENGTH = 200
 
 
 class EntryError(ImproperlyConfigured, ValueError):
@@ -148,19 +151,19 @@ def _instant(value: Any) -> datetime | None:
 
 
 def _overlap(value: Any) -> str:
-    if value not in ("allow", "skip", "queue"):
+    if value not in (ALLOW, SKIP, QUEUE):
         raise ValueError
     return str(value)
 
 
 def _catch_up(value: Any) -> tuple[str, int]:
-    if isinstance(value, Mapping) and set(value) == {"all"}:
-        value = value["all"]
+    if isinstance(value, Mapping) and set(value) == {ALL}:
+        value = value[ALL]
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return "all", value
-    if value not in ("none", "once", "all"):
+        return ALL, value
+    if value not in (NONE, ONCE, ALL):
         raise ValueError
-    return value, MOST if value == "all" else 1
+    return value, MOST if value == ALL else 1
 
 
 _INSTANT = Field("a datetime, or an ISO 8601 text", '"2027-01-31 08:00"', _instant)

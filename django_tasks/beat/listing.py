@@ -57,11 +57,8 @@ def banner(app: App, scheduler: Scheduler) -> str:
 
 def _words(entry: Entry, app: App) -> str:
     """Return the schedule in words, with the entry's own time zone where that matters."""
-    try:
-        text = str(entry.schedule.human_readable)
-    except Exception:  # a class of the user's own, which has not what its base shows
-        return type(entry.schedule).__name__
-    return f"{text} ({entry.zone})" if entry.schedule.heeds_zone and entry.zone != zone_of(app) else text
+    told = entry.schedule.heeds_zone and entry.zone != zone_of(app)
+    return f"{entry.words} ({entry.zone})" if told else entry.words
 
 
 def dry_run(app: App, scheduler: Scheduler, count: int, as_json: bool = False) -> str:

@@ -15,6 +15,8 @@ from django_tasks.message import Message
 
 logger = logging.getLogger("django_tasks.beat")
 
+#: Characters that the name of an entry may have.
+NAME_LENGTH = 200
 #: Seconds for which a claim without its messages is left to the beat that made it; then any beat sends them.
 UNSENT_AGE = 5.0
 

@@ -8,9 +8,9 @@ who stops a process there in the middle of any transaction stops all that write.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import django.db
 
@@ -18,14 +18,13 @@ from django_tasks.brokers.beat import Call, Claim, ClaimStore, EntryState
 from django_tasks.brokers.browse import DELAYED, RUNNING, WAITING
 from django_tasks.brokers.orm_browse import STATE_OF
 from django_tasks.brokers.orm_table import row_of
+from django_tasks.chunks import chunked
 from django_tasks.databases import Database, rows_of
 from django_tasks.exceptions import CeleriacError
 from django_tasks.models import QueuedMessage, ScheduleState, check_tables
 
 if TYPE_CHECKING:
     from django_tasks.brokers.orm import ORMBroker
-
-T = TypeVar("T")
 
 #: Layout version 1.
 TABLE = "django_tasks_schedule"
@@ -46,13 +45,12 @@ _LIMIT_SILENCE = {
     "postgresql": (f"SET LOCAL idle_in_transaction_session_timeout = {SILENCE * 1000}", ""),
     "mariadb": (f"SET SESSION idle_transaction_timeout = {SILENCE}", "SET SESSION idle_transaction_timeout = DEFAULT"),
 }
-_NO_DUPLICATES = {"mysql": "ON DUPLICATE KEY UPDATE id = id"}
 _CHANGED = list(COLUMNS)[1:]
 
 
 @lru_cache(maxsize=16)
 def _insert(vendor: str, rows: int) -> str:
-    conflict = _NO_DUPLICATES.get(vendor, "ON CONFLICT DO NOTHING")
+    conflict = "ON DUPLICATE KEY UPDATE id = id" if vendor == "mysql" else "ON CONFLICT DO NOTHING"
     return f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) {rows_of(vendor, COLUMNS, rows)} {conflict}"
 
 
@@ -93,7 +91,7 @@ class ORMClaims(ClaimStore):
             rows = self.database.run(lambda: self.database.query(read))
             return {row[0]: EntryState(*row) for row in rows if wanted is None or row[0] in wanted}
         found: dict[str, EntryState] = {}
-        for chunk in _chunks(names):
+        for chunk in chunked(names, CHUNK):
             where, parameters = self._named(chunk)
             rows = self.database.run(partial(self.database.query, f"{read} WHERE {where}", parameters))
             found.update((row[0], EntryState(*row)) for row in rows)
@@ -107,7 +105,7 @@ class ORMClaims(ClaimStore):
 
     def add(self, states: Sequence[EntryState]) -> None:
         """Insert rows."""
-        for chunk in _chunks(sorted(states, key=lambda state: state.name)):
+        for chunk in chunked(sorted(states, key=lambda state: state.name), CHUNK):
             statement = _insert(self.database.vendor, len(chunk))
             self.database.run(partial(self.database.write, statement, COLUMNS, chunk))
 
@@ -122,7 +120,7 @@ class ORMClaims(ClaimStore):
     def claim(self, claims: Sequence[Claim]) -> set[str]:
         """Change rows and insert messages in one transaction."""
         ordered = sorted(claims, key=lambda claim: claim.before.name)  # as all beats do, lest they wait for each other
-        return set().union(*(self.database.run(partial(self._claim, some)) for some in _chunks(ordered)))
+        return set().union(*(self.database.run(partial(self._claim, some)) for some in chunked(ordered, CHUNK)))
 
     def _claim(self, claims: Sequence[Claim]) -> set[str]:
         limit, lift = _LIMIT_SILENCE.get(_server(self.database), ("", ""))  # MySQL has nothing of the kind
@@ -175,21 +173,17 @@ class ORMClaims(ClaimStore):
         statuses = [status for status, state in STATE_OF.items() if state in (WAITING, DELAYED, RUNNING)]
         rows = QueuedMessage.objects.using(self.database.alias).filter(status__in=statuses)
         found: set[str] = set()
-        for chunk in _chunks(list(task_ids)):
+        for chunk in chunked(list(task_ids), CHUNK):
             ids = rows.filter(task_id__in=chunk).values_list("task_id", flat=True)
             found.update(self.database.run(partial(list, ids)))
         return found
 
     def forget(self, names: Sequence[str]) -> None:
         """Delete rows."""
-        for chunk in _chunks(names):
+        for chunk in chunked(names, CHUNK):
             rows = ScheduleState.objects.using(self.database.alias).filter(name__in=chunk)
             self.database.run(rows.delete)
 
 
 def _server(database: Database) -> str:
     return "mariadb" if getattr(database.connection, "mysql_is_mariadb", False) else database.vendor
-
-
-def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))

@@ -23,6 +23,7 @@ from django_tasks.brokers.base import (
 )
 from django_tasks.brokers.control import Control, Order
 from django_tasks.brokers.orm_table import MessageTable
+from django_tasks.chunks import chunked
 from django_tasks.databases import Database
 from django_tasks.models import QueuedMessage, WorkerOrder, WorkerProcess
 
@@ -209,7 +210,7 @@ class ORMControl(Control):
     def take(self, task_ids: Sequence[str], lease: int) -> list[Delivery]:
         """Reserve waiting and delayed rows by task id."""
         self.broker.server_clock.keep_set(self.broker.clock)
-        chunks = _chunks(task_ids)
+        chunks = chunked(task_ids, CHUNK)
         return [each for chunk in chunks for each in self.database.run(partial(self._take, chunk, lease))]
 
     def _take(self, task_ids: Sequence[str], lease: int) -> list[Delivery]:
@@ -222,12 +223,8 @@ class ORMControl(Control):
 
     def mark_redelivered(self, task_ids: Sequence[str]) -> None:
         """Mark rows by task id."""
-        for chunk in _chunks(task_ids):
+        for chunk in chunked(task_ids, CHUNK):
             self.database.run(partial(self._messages_of(chunk).update, redelivered=True))
 
     def _messages_of(self, task_ids: Sequence[str]) -> Any:
         return QueuedMessage.objects.using(self.database.alias).filter(task_id__in=list(task_ids))
-
-
-def _chunks(task_ids: Sequence[str]) -> list[Sequence[str]]:
-    return [task_ids[start : start + CHUNK] for start in range(0, len(task_ids), CHUNK)]

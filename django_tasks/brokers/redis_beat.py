@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +24,8 @@ import orjson
 from django_tasks.brokers.beat import UNSENT_AGE, Claim, ClaimStore, EntryState
 from django_tasks.brokers.browse import DELAYED, RUNNING, WAITING, Wanted
 from django_tasks.brokers.redis_ledger import DIRECTORY
-from django_tasks.brokers.redis_lists import group_of, own_prefix
+from django_tasks.brokers.redis_lists import group_of
+from django_tasks.chunks import chunked
 from django_tasks.exceptions import OperationalError, ReplicationError
 from django_tasks.redis_connections import Script
 
@@ -64,23 +64,19 @@ class RedisClaims(ClaimStore):
 
     def states(self, names: Sequence[str] | None = None) -> dict[str, EntryState]:
         """Read states, some at a time."""
-        run = self.broker.connections.run
         if names is None:
-            found = run(lambda client: client.hgetall(self._states_key))
+            found = self.broker.connections.run(lambda client: client.hgetall(self._states_key))
             return {key.decode(): _state(key.decode(), value) for key, value in found.items()}
         states = {}
-        for start in range(0, len(names), PAGE):
-            page = names[start : start + PAGE]
-            values: list[Any] = run(partial(_hmget, self._states_key, page))
+        for page in chunked(names, PAGE):
+            (values,) = self.broker.connections.run_each([("HMGET", self._states_key, *page)])
             states.update({name: _state(name, value) for name, value in zip(page, values, strict=True) if value})
         return states
 
     def add(self, states: Sequence[EntryState]) -> None:
         """Write states of entries that have none."""
-        for start in range(0, len(states), PAGE):
-            self.broker.connections.run_each(
-                [("HSETNX", self._states_key, each.name, _value(each)) for each in states[start : start + PAGE]]
-            )
+        for page in chunked(states, PAGE):
+            self.broker.connections.run_each([("HSETNX", self._states_key, each.name, _value(each)) for each in page])
 
     def prepare(self, claim: Claim) -> None:
         """Write the envelopes of the messages."""
@@ -145,12 +141,9 @@ class RedisClaims(ClaimStore):
 
     def _send_to(self, place: str, values: Sequence[Any]) -> None:
         """Send messages to one list; they are kept until as many replicas have them as are asked for."""
-        broker = self.broker
-        call = broker.ledger.keys_and_arguments(group_of([place]), (*broker.ledger.times(), *values))
-        replicas = broker.options.get("wait_replicas", 0)
-        if not replicas:
-            broker.connections.execute(SEND, *call)
-        elif (confirmed := broker.connections.execute_replicated(SEND, *call, replicas)) < replicas:
+        ledger, replicas = self.broker.ledger, self.broker.options.get("wait_replicas", 0)
+        confirmed = ledger.run_replicated(SEND, group_of([place]), (*ledger.times(), *values), replicas)
+        if confirmed < replicas:
             raise ReplicationError(
                 f"Only {confirmed} replicas have confirmed messages, not {replicas} (wait_replicas)."
             )
@@ -171,14 +164,9 @@ class RedisClaims(ClaimStore):
         """Delete states, and what lists know of the entries."""
         if not names:
             return
-        run, lists = self.broker.connections.run, self.broker.lists.group(self.broker.register.queues()).lists
-        run(lambda client: client.hdel(self._states_key, *names))
-        for key in (f"{own_prefix(place)}beat" for place in lists):
-            run(partial(_hdel, key, names))
-
-
-def _hdel(key: str, fields: Sequence[str], client: Any) -> None:
-    client.hdel(key, *fields)
+        own = self.broker.lists.group(self.broker.register.queues()).own
+        keys = [self._states_key, *(f"{prefix}beat" for prefix in own)]
+        self.broker.connections.run_each([("HDEL", key, *names) for key in keys])
 
 
 #: What is written of a state beside its name and its version.
@@ -202,11 +190,6 @@ def _lines(claim: Claim) -> str:
 
 def _messages(lines: bytes) -> list[tuple[float, str, str, str]]:
     return [(slot, place, due, envelope) for slot, place, due, envelope, *_ in map(orjson.loads, lines.splitlines())]
-
-
-def _hmget(key: str, fields: Sequence[str], client: Any) -> list[Any]:
-    found: list[Any] = client.hmget(key, fields)
-    return found
 
 
 def _flat(rows: Iterable[Iterable[Any]]) -> list[Any]:

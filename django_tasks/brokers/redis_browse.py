@@ -14,6 +14,7 @@ from django_tasks.brokers.browse import DEAD, DELAYED, RUNNING, WAITING, Browser
 from django_tasks.brokers.redis_envelopes import digest_of, properties_of, task_and_id, time_of
 from django_tasks.brokers.redis_ledger import SIZES, UNBURY, Held
 from django_tasks.brokers.redis_lists import group_of, own_prefix
+from django_tasks.chunks import chunked
 
 if TYPE_CHECKING:
     from django_tasks.backends.base import ResultBackend
@@ -144,8 +145,7 @@ class RedisBrowser(Browser):
     def _held(self, key: str) -> Iterator[tuple[str, bytes, bytes]]:
         """Yield handle, first line and envelope of what a hash of the ledger has, what was reserved last first."""
         fields = sorted((field.decode() for field in self._run("HKEYS", key)), key=_newest_last, reverse=True)
-        for start in range(0, len(fields), PAGE):
-            chunk = fields[start : start + PAGE]
+        for chunk in chunked(fields, PAGE):
             for field, value in zip(chunk, self._run("HMGET", key, *chunk), strict=True):
                 if value is not None:
                     first, _, envelope = value.partition(b"\n")

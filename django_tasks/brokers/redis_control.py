@@ -18,6 +18,7 @@ from django_tasks.brokers.control import Control, Order
 from django_tasks.brokers.redis_envelopes import task_and_id, with_flags
 from django_tasks.brokers.redis_ledger import MARK, TAKE, Held
 from django_tasks.brokers.redis_lists import group_of
+from django_tasks.chunks import chunked
 from django_tasks.redis_connections import Script
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ class RedisControl(Control):
         holder, number = f"control-{lease:x}", 0
         for name in broker.lists.group(broker.register.queues()).lists:
             found = [each for each in envelopes(broker, name) if task_and_id(each)[1] in wanted]
-            for start in range(0, len(found), PAGE):
-                chunk, now = found[start : start + PAGE], repr(broker.now())
+            for chunk in chunked(found, PAGE):
+                now = repr(broker.now())
                 rows = broker.ledger.run(TAKE, group_of([name]), now, holder, f"{lease:x}", number, *chunk)
                 for position, (envelope, facts) in enumerate(zip(chunk, rows, strict=True), number):
                     if facts is not None:

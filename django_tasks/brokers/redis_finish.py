@@ -50,7 +50,7 @@ class Finisher:
         """Return those whose lease holds, or that have ended by an earlier try, whose answer got lost."""
         if not settlements:
             return []
-        self.broker.waiter.confirm()
+        self.broker.waiter.read_answer()
         group, numbers = numbered(s.delivery.handle.list for s in settlements)
         handles = [s.delivery.handle for s in settlements]
         values = chain.from_iterable((numbers[each.list], each.worker, each.field) for each in handles)
@@ -61,7 +61,7 @@ class Finisher:
         """End deliveries; return those whose lease was lost."""
         if not settlements:
             return []
-        self.broker.waiter.confirm()
+        self.broker.waiter.read_answer()
         once = list({s.delivery.handle: s for s in settlements}.values())
         lost, _ = self._run([Ending(settlement) for settlement in once])
         handles = {once[place - 1].delivery.handle for place in lost}
@@ -69,7 +69,7 @@ class Finisher:
 
     def finish(self, backend: ResultBackend, outcomes: Sequence[Outcome], follow: Follow) -> list[Outcome]:
         """Store, send what follows, and settle; return the outcomes that count."""
-        self.broker.waiter.confirm()
+        self.broker.waiter.read_answer()
         if not (isinstance(backend, RedisBackend) and self.broker.connections.found.is_same(backend.connections.found)):
             return self._finish_stored(backend, outcomes, follow)
         counted, ended = self._finish(outcomes, follow, backend.entry)

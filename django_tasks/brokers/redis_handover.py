@@ -88,13 +88,13 @@ class Handover:
         self._learn(facts)
         return facts is not None
 
-    def complete(self, confirm: Callable[[], object]) -> None:
-        """Learn what is known of the message: by ``confirm``, or from the ledger if the server's answer got lost.
+    def complete(self, read_answer: Callable[[], object]) -> None:
+        """Learn what is known of the message: by ``read_answer``, or from the ledger if the server's answer got lost.
 
         Raises:
             OperationalError: the server is away.
         """
-        confirm()
+        read_answer()
         if not self._is_learned:
             key, field = f"{own_prefix(self.handle.list)}held.{self.worker}", self.handle.field
             value = self.ledger.connections.run(lambda client: client.hget(key, field))

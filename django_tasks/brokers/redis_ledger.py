@@ -11,6 +11,7 @@ from django_tasks.brokers.base import UNKNOWN_RESERVATION_AGE, Beat, Delivery, d
 from django_tasks.brokers.redis_envelopes import digest_of
 from django_tasks.brokers.redis_lists import Group, Lists, group_of
 from django_tasks.brokers.rules import stored_envelope
+from django_tasks.chunks import chunked
 from django_tasks.exceptions import ReplicationError
 from django_tasks.message import Message, encode_envelope
 from django_tasks.redis_connections import RedisConnections, Script
@@ -120,15 +121,24 @@ class Ledger:
         """As ``send``, also for those that have a due time or a cause."""
         group, numbers = numbered(each.list for each in messages)
         values = chain.from_iterable((numbers[each.list], *each[1:]) for each in messages)
-        call = self.keys_and_arguments(group, (*self.times(), *values))
-        if not replicas:
-            self.connections.execute(SEND, *call)
-        elif (confirmed := self.connections.execute_replicated(SEND, *call, replicas)) < replicas:
+        if (confirmed := self.run_replicated(SEND, group, (*self.times(), *values), replicas)) < replicas:
             raise ReplicationError(
                 f"{len(messages)} messages are on Redis at {self.connections.place}, but in time only {confirmed} "
                 f"replicas have confirmed them, not {replicas} (wait_replicas). They will run unless the server "
                 "is lost first; sent again they may run twice."
             )
+
+    def run_replicated(self, script: Script, group: Group, arguments: Sequence[Any], replicas: int) -> int:
+        """Run a script on lists of one slot; return how many replicas have what it wrote, if it matters.
+
+        Args:
+            replicas: how many are to have it; none is waited for where that is 0.
+        """
+        call = self.keys_and_arguments(group, arguments)
+        if replicas:
+            return self.connections.execute_replicated(script, *call, replicas)
+        self.connections.execute(script, *call)
+        return 0
 
     def times(self) -> tuple[str, str]:
         """Return now, and the instant after which a worker that is alive has given a sign of it."""
@@ -222,11 +232,7 @@ _CHUNK = 1000
 
 
 def _push(client: Any, by_list: dict[str, list[str]]) -> None:
-    commands = [
-        ("LPUSH", name, *envelopes[start : start + _CHUNK])
-        for name, envelopes in by_list.items()
-        for start in range(0, len(envelopes), _CHUNK)
-    ]
+    commands = [("LPUSH", name, *some) for name, envelopes in by_list.items() for some in chunked(envelopes, _CHUNK)]
     if len(commands) == 1:
         client.execute_command(*commands[0])
         return

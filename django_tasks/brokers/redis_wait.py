@@ -96,9 +96,8 @@ class Waiter:
         if worker and self._place.take(timeout, wakeup):
             self._mine.queues = tuple(queues)
             try:
-                self.confirm()  # another thread's, which has used these connections
+                self.read_answer()  # another thread's, which has used these connections
                 with self._whole(worker):
-                    self._waits[worker] = self._mine.since = time.monotonic()
                     self._block(self.lists.group(queues), deadline - time.monotonic(), wakeup)
             except OperationalError as exc:
                 if not isinstance(exc.__cause__, AskError | TryAgainError) or not self.connections.is_cluster:
@@ -125,8 +124,8 @@ class Waiter:
             with self._whole(worker):
                 delivery = handover.begin()
                 # In a process that was stopped meanwhile, others may have taken over what was set aside for it.
-                if _is_plain(delivery) and time.monotonic() - self._mine.since < self.ledger.lease / 2:
-                    self._begun, delivery.more = handover, partial(handover.complete, self.confirm)
+                if _is_plain(delivery) and time.monotonic() - self._waits[worker] < self.ledger.lease / 2:
+                    self._begun, delivery.more = handover, partial(handover.complete, self.read_answer)
                     return [delivery]
                 is_taken = handover.read()
                 self._waits.pop(worker, None)
@@ -134,7 +133,7 @@ class Waiter:
         finally:
             self._place.leave()
 
-    def confirm(self) -> None:
+    def read_answer(self) -> None:
         """Read what the server says to the message that was begun last; if it cannot be heard, settling will tell.
 
         Raises:
@@ -142,7 +141,7 @@ class Waiter:
         """
         if self._pid != os.getpid():
             return  # a child of a task; the answer is for its parent
-        with self._confirming:
+        with self._reading:
             handover, self._begun = self._begun, None
             if handover is not None:
                 try:
@@ -202,18 +201,19 @@ class Waiter:
         #: Workers in whose inboxes something may be.
         self._set_aside: set[str] = set()
         self._begun = None
-        self._confirming = threading.Lock()
+        self._reading = threading.Lock()
 
     def _block(self, group: Group, timeout: float, wakeup: int) -> None:
         worker = self._mine.worker
         if timeout <= 0:
-            self._waits.pop(worker, None)
             return
         if not self._blocked:  # perhaps the server has just been started
             self.connections.run(lambda client: client.script_load(BEGIN.text))
         blocked = [self._connection(name) for name in group.lists]
+        self._waits[worker] = time.monotonic()
         for connection, own in zip(blocked, group.own, strict=True):
             connection.begin(f"{own}inbox.{worker}", timeout)
+        begun = time.monotonic()
         descriptors = [connection.descriptor for connection in blocked]
         ready = readable([wakeup, *descriptors], timeout + self.connections.timeout)
         if not ready:
@@ -223,7 +223,7 @@ class Waiter:
         ended = [each for each, descriptor in zip(blocked, descriptors, strict=True) if descriptor in ready]
         waiting = [each for each in blocked if each not in ended]
         moved = [envelope for each in ended if (envelope := each.end()) is not None]
-        in_force = time.monotonic() - self._mine.since > IN_FORCE and not self.connections.is_cluster
+        in_force = time.monotonic() - begun > IN_FORCE and not self.connections.is_cluster
         if in_force and len(moved) == len(ended) == 1 and len({each.server for each in blocked}) == 1:
             self._mine.brought = Brought(moved[0], ended[0], waiting)
             return
@@ -238,8 +238,7 @@ class Waiter:
             some = [each for each in waiting if each.server == server]
             # Over one that has ended, where there is one to their server.
             free = next((each for each in ended if each.server == server), None)
-            client = self.connections.beside(some[0].connection) if free is None else None
-            unblock = partial(_unblock, client) if free is None else free.unblock
+            unblock = partial(_unblock, self.connections.beside(some[0].connection)) if free is None else free.unblock
             brought += end_waits(some, unblock, self.connections.timeout)
         return any(each is not None for each in brought)
 
@@ -259,9 +258,8 @@ class _Mine(threading.local):
 
     #: Its worker's identity.
     worker = ""
-    #: The queues and the beginning of its last wait, and what that has brought.
+    #: The queues of its last wait, and what that has brought.
     queues: Sequence[str] = ()
-    since = 0.0
     brought: Brought | None = None
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from django.db.models.functions import Lower
 
 from django_tasks.beat.entry import EntryError
+from django_tasks.chunks import chunked
 from django_tasks.models import PeriodicTask
 from django_tasks.operations.look import OperationFailed, suggestion
 from django_tasks.periodic import has_tables
@@ -66,8 +67,8 @@ def find_all(app: App, names: Sequence[str]) -> list[PeriodicTask]:
 
     if has_tables(app):
         synchronise(app, note)
-        for start in range(0, len(names), PAGE):
-            found.update({row.name: row for row in PeriodicTask.objects.filter(name__in=names[start : start + PAGE])})
+        for some in chunked(names, PAGE):
+            found.update({row.name: row for row in PeriodicTask.objects.filter(name__in=some)})
     else:
         found.update({row.name: row for row in _of_settings(app, note)})
     for name in names:

@@ -15,6 +15,7 @@ from django_tasks.beat.calls import misfit
 from django_tasks.beat.entry import Entry, EntryError
 from django_tasks.beat.sources import definitions
 from django_tasks.brokers.browse import Wanted
+from django_tasks.chunks import chunked
 from django_tasks.models import PeriodicTask
 from django_tasks.operations import choice
 from django_tasks.operations.look import OperationFailed, suggestion
@@ -199,9 +200,8 @@ def resume(rows: Iterable[PeriodicTask]) -> list[PeriodicTask]:
 def _switch(rows: Iterable[PeriodicTask], *, on: bool) -> list[PeriodicTask]:
     changed = [row for row in rows if row.enabled != on]
     with transaction.atomic():
-        for start in range(0, len(changed), choice.PAGE):
-            keys = [row.pk for row in changed[start : start + choice.PAGE]]
-            PeriodicTask.objects.filter(pk__in=keys).update(enabled=on)
+        for some in chunked(changed, choice.PAGE):
+            PeriodicTask.objects.filter(pk__in=[row.pk for row in some]).update(enabled=on)
     for row in changed:
         row.enabled = on
     return changed

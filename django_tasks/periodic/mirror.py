@@ -12,6 +12,7 @@ from django.db import router, transaction
 
 from django_tasks.beat.entry import Entry, EntryError
 from django_tasks.beat.sources import SettingsSource, definitions
+from django_tasks.chunks import chunked
 from django_tasks.databases import Database
 from django_tasks.models import PeriodicTask, PeriodicVersion
 from django_tasks.periodic.rows import CONTENT, row_of
@@ -91,8 +92,8 @@ def _write(using: str, app: App, entries: Mapping[str, Entry], gone: Sequence[in
     _store(new[:most], using, partial(rows.bulk_create, ignore_conflicts=True, batch_size=_PAGE))
     for row in changed[:most]:
         _store([row], using, partial(_overwrite, rows))
-    for start in range(0, len(gone), _PAGE):
-        rows.filter(pk__in=gone[start : start + _PAGE], origin=PeriodicTask.SETTINGS, enabled=True).delete()
+    for some in chunked(gone, _PAGE):
+        rows.filter(pk__in=some, origin=PeriodicTask.SETTINGS, enabled=True).delete()
     return most is None or max(len(new), len(changed)) <= most
 
 
@@ -138,8 +139,8 @@ def _report(name: str, exc: Exception) -> None:
 def _in_database(rows: Any, names: Sequence[str]) -> set[str]:
     """Return those of the names that rows of the database's own have."""
     found: set[str] = set()
-    for start in range(0, len(names), _PAGE):
-        page = rows.filter(name__in=names[start : start + _PAGE], origin=PeriodicTask.DATABASE)
+    for some in chunked(names, _PAGE):
+        page = rows.filter(name__in=some, origin=PeriodicTask.DATABASE)
         found.update(page.order_by().values_list("name", flat=True))
     return found
 

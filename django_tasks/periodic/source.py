@@ -12,6 +12,7 @@ from django.db import router
 
 from django_tasks.beat.entry import Entry, EntryError
 from django_tasks.beat.sources import Changes, definitions
+from django_tasks.chunks import chunked
 from django_tasks.databases import Database
 from django_tasks.exceptions import OperationalError
 from django_tasks.models import PeriodicTask, PeriodicVersion
@@ -107,8 +108,8 @@ class DatabaseSource:
         """Return entries as their rows are now; None for what is gone or can be used no more."""
         wanted = list(names)
         valid: dict[str, Entry | None] = dict.fromkeys(wanted)
-        for start in range(0, len(wanted), PAGE):
-            rows = _told(self._rows().filter(name__in=wanted[start : start + PAGE]))
+        for some in chunked(wanted, PAGE):
+            rows = _told(self._rows().filter(name__in=some))
             valid.update(self._read(self.database.run(partial(list, rows))))
         for name, entry in valid.items():
             if entry is None:
@@ -184,8 +185,8 @@ class DatabaseSource:
         """Find out which entries of the settings are paused by their rows, and which have one in their place."""
         off, replaced = set(), set()
         names = list(definitions(self.app))
-        for start in range(0, len(names), PAGE):
-            rows: Any = PeriodicTask.objects.using(self.database.alias).filter(name__in=names[start : start + PAGE])
+        for some in chunked(names, PAGE):
+            rows: Any = PeriodicTask.objects.using(self.database.alias).filter(name__in=some)
             query = rows.order_by().values_list("name", "origin", "enabled")
             told: list[tuple[str, str, bool]] = self.database.run(partial(list, query))
             for name, origin, enabled in told:

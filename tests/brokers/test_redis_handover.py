@@ -293,7 +293,7 @@ def test_a_process_that_a_task_forks(broker: RedisBroker, brought: Hand) -> None
     [delivery] = brought.take()
     child = os.fork()
     if child == 0:
-        broker.waiter.confirm()
+        broker.waiter.read_answer()
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     assert brought.settle(delivery, Verb.ACK)
